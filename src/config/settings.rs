@@ -1,0 +1,313 @@
+//! The settings: every key, what it can be, and the structs that the rooms read.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Deserializer};
+
+use super::{
+    Error,
+    error::SETTINGS_INVALID,
+    layers::{Kind, Loaded, path_of},
+};
+
+/// Networks that have a name.
+pub(super) const NETWORKS: &[&str] = &["devnet", "test", "finney", "archive", "local"];
+/// How the address of a node begins.
+pub(super) const NODE_SCHEMES: &[&str] = &["ws://", "wss://"];
+
+/// Every setting. A test holds this list, the default file and the structs below together.
+const KEYS: &[(&str, Kind)] = &[
+    ("data_dir", Kind::Path),
+    ("challenges", Kind::Texts),
+    ("network.netuid", Kind::Whole(0, 65_535)),
+    ("network.name", Kind::Network),
+    ("network.endpoints", Kind::Urls(NODE_SCHEMES)),
+    ("network.request_timeout_ms", Kind::Whole(100, 600_000)),
+    ("wallet.name", Kind::FileName),
+    ("wallet.hotkey", Kind::FileName),
+    ("wallet.path", Kind::Path),
+    ("server.listen", Kind::Address),
+    ("server.public_url", Kind::UrlOrNone(&["http://", "https://"])),
+    ("server.connections_max", Kind::Whole(1, 65_536)),
+    ("server.request_timeout_ms", Kind::Whole(100, 600_000)),
+    ("server.requests_per_minute", Kind::Whole(1, 4096)),
+    ("store.durability", Kind::Word(&["full", "normal"])),
+    ("store.blobs", Kind::Word(&["local", "s3"])),
+    ("store.read_connections", Kind::Whole(1, 64)),
+    ("store.s3.bucket", Kind::Text),
+    ("store.s3.prefix", Kind::Text),
+    ("store.s3.region", Kind::Text),
+    ("store.s3.endpoint", Kind::UrlOrNone(&["http://", "https://"])),
+    ("store.s3.access_key_id", Kind::Text),
+    ("store.s3.secret_access_key_file", Kind::PathOrNone),
+    ("slots.cpus", Kind::Whole(0, 4096)),
+    ("slots.memory_mib", Kind::Whole(0, 16_777_216)),
+    ("weights.burn_uid", Kind::Whole(0, 65_535)),
+    ("weights.interval_blocks", Kind::Whole(0, 1_000_000)),
+    ("weights.recheck_ms", Kind::Whole(100, 3_600_000)),
+    ("onnx.library", Kind::PathOrNone),
+    ("log.format", Kind::Word(&["text", "json"])),
+    ("log.level", Kind::Text),
+    ("devnet.listen", Kind::Address),
+    ("devnet.block_ms", Kind::Whole(10, 60_000)),
+    ("devnet.finality_lag_blocks", Kind::Whole(0, 100)),
+];
+
+/// What the operator says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Names or paths of the profiles that are served.
+    pub challenges: Vec<String>,
+    /// The chain.
+    pub network: Network,
+    /// Whose keys are used.
+    pub wallet: Wallet,
+    /// The HTTP interface.
+    pub server: Server,
+    /// How things are kept.
+    pub store: Store,
+    /// What evaluation may use.
+    pub slots: Slots,
+    /// When weights are set.
+    pub weights: Weights,
+    /// The ONNX backend.
+    pub onnx: Onnx,
+    /// What is logged.
+    pub log: Log,
+    /// The embedded chain.
+    pub devnet: Devnet,
+}
+
+/// The chain.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Number of the subnet.
+    pub netuid: u16,
+    /// Name of the network, or the address of a node.
+    pub name: String,
+    /// Addresses of nodes in place of the usual ones.
+    pub endpoints: Vec<String>,
+    /// Milliseconds after which a request counts as failed.
+    pub request_timeout_ms: u64,
+}
+
+/// Whose keys are used.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wallet {
+    /// Name of the coldkey's folder.
+    pub name: String,
+    /// Name of the hotkey in it.
+    pub hotkey: String,
+    /// The folder of wallets.
+    pub path: PathBuf,
+}
+
+/// The HTTP interface.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The address under which miners reach it, when it is another.
+    #[serde(deserialize_with = "some_text")]
+    pub public_url: Option<String>,
+    /// Connections at the same time.
+    pub connections_max: u32,
+    /// Milliseconds after which a request that is not an upload is given up.
+    pub request_timeout_ms: u64,
+    /// Requests of one address in a minute.
+    pub requests_per_minute: u32,
+}
+
+/// What a power cut may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Nothing.
+    Full,
+    /// The last moments.
+    Normal,
+}
+
+/// Where the bytes are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobsIn {
+    /// In the data directory.
+    Local,
+    /// In a bucket.
+    S3,
+}
+
+/// How things are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// What a power cut may cost.
+    pub durability: Durability,
+    /// Where the bytes are kept.
+    pub blobs: BlobsIn,
+    /// Connections that read at the same time.
+    pub read_connections: u32,
+    /// The bucket.
+    pub s3: S3,
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// Its name.
+    pub bucket: String,
+    /// Put before every key.
+    pub prefix: String,
+    /// Its region.
+    pub region: String,
+    /// Another address than Amazon's.
+    #[serde(deserialize_with = "some_text")]
+    pub endpoint: Option<String>,
+    /// Id of the key; without it the machine's role is used.
+    #[serde(deserialize_with = "some_text")]
+    pub access_key_id: Option<String>,
+    /// The file with the secret key.
+    #[serde(deserialize_with = "some_path")]
+    pub secret_access_key_file: Option<PathBuf>,
+}
+
+/// What evaluation may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slots {
+    /// Cores; 0 for all.
+    pub cpus: u32,
+    /// Mebibytes of memory; 0 for all.
+    pub memory_mib: u64,
+}
+
+/// When weights are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weights {
+    /// Receives what nobody earned.
+    pub burn_uid: u16,
+    /// Blocks between two settings; 0 for as often as the chain allows.
+    pub interval_blocks: u64,
+    /// Milliseconds between two looks.
+    pub recheck_ms: u64,
+}
+
+/// The ONNX backend.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Onnx {
+    /// Path of the library; without it only the embedded backend is there.
+    #[serde(deserialize_with = "some_path")]
+    pub library: Option<PathBuf>,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The form of the lines.
+    pub format: LogFormat,
+    /// Level, or directives by module.
+    pub level: String,
+}
+
+/// The embedded chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Devnet {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Milliseconds between two blocks.
+    pub block_ms: u64,
+    /// Blocks by which finality follows.
+    pub finality_lag_blocks: u64,
+}
+
+impl Settings {
+    /// The addresses of the chain's nodes, the preferred one first.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        if !self.network.endpoints.is_empty() {
+            return self.network.endpoints.clone();
+        }
+        let usual = match self.network.name.as_str() {
+            "devnet" => format!("ws://{}", self.devnet.listen),
+            "local" => "ws://127.0.0.1:9944".to_owned(),
+            "test" => "wss://test.finney.opentensor.ai:443".to_owned(),
+            "finney" => "wss://entrypoint-finney.opentensor.ai:443".to_owned(),
+            "archive" => "wss://archive.chain.opentensor.ai:443".to_owned(),
+            address => address.to_owned(),
+        };
+        vec![usual]
+    }
+}
+
+/// What a key can be; `None` for a key that does not exist.
+pub(super) fn kind(key: &str) -> Option<Kind> {
+    KEYS.iter().find(|(known, _)| *known == key).map(|(_, kind)| *kind)
+}
+
+/// All keys.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> + Clone {
+    KEYS.iter().map(|(key, _)| *key)
+}
+
+/// Whether keys begin with this and a dot.
+pub(super) fn is_section(key: &str) -> bool {
+    keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The names that can stand in a section; the empty one is the top of the file.
+pub(super) fn names_in(section: &str) -> Vec<String> {
+    let below =
+        |key: &'static str| if section.is_empty() { Some(key) } else { key.strip_prefix(section)?.strip_prefix('.') };
+    let mut names: Vec<String> =
+        keys().filter_map(below).filter_map(|rest| rest.split('.').next()).map(ToOwned::to_owned).collect();
+    names.dedup();
+    names
+}
+
+/// What no single setting shows.
+pub(super) fn check_sense(loaded: &Loaded) -> Result<(), Error> {
+    let wrong = |key: &str, what: &str| {
+        Err(Error::Settings { code: SETTINGS_INVALID, place: loaded.origin(key).to_owned(), what: what.to_owned() })
+    };
+    let store = &loaded.settings.store;
+    if store.blobs == BlobsIn::S3 && store.s3.bucket.is_empty() {
+        return wrong("store.blobs", "`store.s3.bucket` is needed with `blobs = \"s3\"`");
+    }
+    match (&store.s3.access_key_id, &store.s3.secret_access_key_file) {
+        (Some(_), None) => wrong("store.s3.access_key_id", "`secret_access_key_file` is needed with `access_key_id`"),
+        (None, Some(_)) => {
+            wrong("store.s3.secret_access_key_file", "`access_key_id` is needed with `secret_access_key_file`")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn some_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(from).map(|text| (!text.is_empty()).then_some(text))
+}
+
+fn some_path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    String::deserialize(from).map(|text| path_of(&text))
+}
