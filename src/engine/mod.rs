@@ -4,6 +4,10 @@
 //! Refuses to know leases, quorums, retries or verdicts: an engine returns records and never judges.
 //! The pipeline's workers call it.
 
+pub mod compare;
+mod in_process;
+pub mod rollouts;
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
@@ -11,9 +15,15 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fault::Fault,
+    fault::{Code, Fault},
     ids::{Digest, Hotkey, JobId, Priority, RunId, SubmissionId},
 };
+
+pub use in_process::{CANCELLED, InProcess, Task, UNKNOWN_KIND};
+pub use rollouts::SPEC_MALFORMED;
+
+/// The codes of this room.
+pub const CODES: &[Code] = &[UNKNOWN_KIND, CANCELLED, SPEC_MALFORMED];
 
 /// What one replica of a job returns: plain data from which a fold re-computes everything.
 pub type Records = serde_json::Value;

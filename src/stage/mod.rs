@@ -3,6 +3,11 @@
 //! Owns the contract of a stage (work in, outcome out, pure fold of job results) and the stages we ship. Refuses to
 //! know leases, attempts, retries, events or the next stage: the pipeline owns those and is the only caller.
 
+pub mod catalog;
+pub mod checks;
+pub mod duplicates;
+pub mod rollouts;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
