@@ -1,0 +1,306 @@
+//! Admission: how a commitment seen on chain and an uploaded artifact become one submission.
+//!
+//! Owns the ledger of first sightings, the joining of the two halves, and the recorded refusals. Refuses to check
+//! signatures, sizes or seals: the doors in `intake/` did. The chain follower and the server call it.
+
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Error, Pipeline,
+    life::{Event, Status},
+    submissions::{self, Because, Submission},
+};
+use crate::{
+    fault::Fault,
+    ids::{Digest, Hotkey, Priority, SubmissionId},
+    store::events,
+};
+
+/// A challenge's field in a commitment, seen in a finalized block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// The challenge's slug.
+    pub challenge: String,
+    /// Who committed.
+    pub hotkey: Hotkey,
+    /// Who owns the hotkey.
+    pub coldkey: Hotkey,
+    /// The field's text.
+    pub field: String,
+    /// Where it was first seen.
+    pub at: Priority,
+}
+
+/// An artifact whose seal, signature and size a door has checked, with its bytes in the object store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// The challenge's slug.
+    pub challenge: String,
+    /// Who sent it.
+    pub hotkey: Hotkey,
+    /// The commitment's text that it opens.
+    pub field: String,
+    /// SHA-256 of the bytes.
+    pub artifact: Digest,
+    /// How many bytes.
+    pub bytes: u64,
+    /// The salt that opens the commitment, in hex.
+    pub salt: String,
+    /// The finalized head when it was taken in.
+    pub block: u64,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Admitted {
+    /// The submission it belongs to.
+    pub submission: SubmissionId,
+    /// Whether this very artifact had been taken in before.
+    pub again: bool,
+}
+
+impl Pipeline {
+    /// Records fields seen on chain. A field seen before keeps its first block for ever. Returns the new submissions.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn commitments_seen(&self, seen: Vec<Seen>) -> Result<Vec<SubmissionId>, Error> {
+        let pipeline = self.clone();
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("commitments seen", move |tx| {
+                let mut new = Vec::new();
+                for one in &seen {
+                    new.extend(pipeline.commitment_in(tx, now_ms, one)?);
+                }
+                Ok(new)
+            })
+            .await
+    }
+
+    /// Takes one finalized block in: what was committed in it, which runs close at it, and that it was read; all in
+    /// one transaction, so that a crash repeats the whole block or nothing of it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn advance(&self, netuid: u16, block: u64, hash: Digest, seen: Vec<Seen>) -> Result<(), Error> {
+        let pipeline = self.clone();
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("advance", move |tx| {
+                for one in &seen {
+                    pipeline.commitment_in(tx, now_ms, one)?;
+                }
+                pipeline.close_runs_in(tx, now_ms, block)?;
+                tx.prepare_cached(
+                    "INSERT INTO follower (netuid, block, hash) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (netuid) DO UPDATE SET block = ?2, hash = ?3",
+                )?
+                .execute(params![netuid, block, hash.to_string()])?;
+                Ok::<_, Error>(())
+            })
+            .await?;
+        self.nudge();
+        Ok(())
+    }
+
+    fn commitment_in(&self, tx: &Transaction<'_>, now_ms: i64, seen: &Seen) -> Result<Option<SubmissionId>, Error> {
+        let challenge = self.challenge(&seen.challenge)?;
+        let first = tx
+            .prepare_cached(
+                "INSERT INTO ledger (challenge, hotkey, field, block, idx, seen_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (challenge, hotkey, field) DO NOTHING",
+            )?
+            .execute(params![
+                seen.challenge,
+                seen.hotkey.to_string(),
+                seen.field,
+                seen.at.block,
+                seen.at.index,
+                now_ms
+            ])?;
+        if first == 0 {
+            return Ok(None);
+        }
+        tx.prepare_cached(
+            "INSERT INTO submissions (challenge, hotkey, coldkey, field, commit_block, commit_index, priority_block,
+               priority_index, status, due_block, created_ms, updated_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?6, 'awaiting', ?7, ?8, ?8)",
+        )?
+        .execute(params![
+            seen.challenge,
+            seen.hotkey.to_string(),
+            seen.coldkey.to_string(),
+            seen.field,
+            seen.at.block,
+            seen.at.index,
+            seen.at.block.saturating_add(challenge.intake.artifact_within_blocks),
+            now_ms
+        ])?;
+        let id = SubmissionId(tx.last_insert_rowid());
+        let data = serde_json::to_value(seen)?;
+        events::append(tx, now_ms, "committed", &id.to_string(), &data)?;
+        Ok(Some(id))
+    }
+
+    /// Joins an artifact to its commitment. The same artifact again changes nothing.
+    ///
+    /// # Errors
+    /// `Missing` when no such commitment was seen; `Impossible` when the submission is past awaiting it.
+    pub async fn uploaded(&self, upload: Upload) -> Result<Admitted, Error> {
+        let pipeline = self.clone();
+        let now_ms = self.clock().now_ms();
+        let admitted = self.store().db().write("uploaded", move |tx| pipeline.upload_in(tx, now_ms, &upload)).await?;
+        self.nudge();
+        Ok(admitted)
+    }
+
+    fn upload_in(&self, tx: &Transaction<'_>, now_ms: i64, upload: &Upload) -> Result<Admitted, Error> {
+        let submission = find(tx, &upload.challenge, &upload.hotkey, &upload.field)?
+            .ok_or_else(|| Error::Missing { what: format!("commitment of {} for this artifact", upload.hotkey) })?;
+        let id = submission.id;
+        if submission.artifact == Some(upload.artifact) {
+            return Ok(Admitted { submission: id, again: true });
+        }
+        let challenge = self.challenge(&upload.challenge)?;
+        let late = upload.block > submission.committed.block.saturating_add(challenge.intake.reveal_within_blocks);
+        // One that was kept back counts from its upload block, behind everything committed in it.
+        let priority = if late { Priority { block: upload.block, index: u32::MAX } } else { submission.committed };
+        tx.prepare_cached(
+            "UPDATE submissions SET artifact = ?1, artifact_bytes = ?2, salt = ?3, upload_block = ?4,
+               priority_block = ?5, priority_index = ?6, due_block = NULL WHERE id = ?7",
+        )?
+        .execute(params![
+            upload.artifact.to_string(),
+            upload.bytes,
+            upload.salt,
+            upload.block,
+            priority.block,
+            priority.index,
+            id.0
+        ])?;
+        let note = json!({ "artifact": upload.artifact, "bytes": upload.bytes, "block": upload.block, "late": late });
+        submissions::apply(tx, now_ms, &submission, Event::Matched, Because::note(note))?;
+        supersede_older(tx, now_ms, &submission)?;
+        Ok(Admitted { submission: id, again: false })
+    }
+
+    /// Rejects a submission whose artifact, opened by its miner, breaks a rule before a byte of it was read. One that
+    /// is past awaiting it keeps what it has.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reject_awaiting(&self, id: SubmissionId, fault: &Fault) -> Result<(), Error> {
+        let fault = fault.clone();
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("reject awaiting", move |tx| {
+                let submission = submissions::load(tx, id)?;
+                if submission.status == Status::Awaiting {
+                    submissions::apply(tx, now_ms, &submission, Event::MinerFault, Because::fault(&fault))?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Records that a door turned somebody away.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn refused(&self, challenge: &str, hotkey: &str, fault: &Fault) -> Result<(), Error> {
+        // Bounded: these words come from outside.
+        let challenge: String = challenge.chars().take(64).collect();
+        let hotkey: String = hotkey.chars().take(64).collect();
+        let fault = fault.clone();
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("refused", move |tx| {
+                let text = serde_json::to_string(&fault)?;
+                tx.prepare_cached("INSERT INTO refusals (at_ms, challenge, hotkey, fault) VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![now_ms, challenge, hotkey, text])?;
+                let data = json!({ "challenge": challenge, "fault": fault });
+                events::append(tx, now_ms, "refused", &hotkey, &data)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// How far the chain was read for this subnet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read_to(&self, netuid: u16) -> Result<Option<(u64, Digest)>, Error> {
+        self.store()
+            .db()
+            .read(move |conn| {
+                let row: Option<(u64, String)> = conn
+                    .prepare_cached("SELECT block, hash FROM follower WHERE netuid = ?1")?
+                    .query_row([netuid], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()?;
+                row.map(|(block, hash)| Ok((block, submissions::parsed("hash", hash)?))).transpose()
+            })
+            .await
+    }
+
+    /// Records blocks that could not be read any more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn gap(&self, netuid: u16, from_block: u64, to_block: u64) -> Result<(), Error> {
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("gap", move |tx| {
+                tx.execute(
+                    "INSERT INTO gaps (netuid, from_block, to_block, at_ms) VALUES (?1, ?2, ?3, ?4)",
+                    params![netuid, from_block, to_block, now_ms],
+                )?;
+                events::append(tx, now_ms, "gap", &netuid.to_string(), &json!({ "from": from_block, "to": to_block }))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The submission of this commitment, if it was seen.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn committed(&self, challenge: &str, hotkey: Hotkey, field: &str) -> Result<Option<Submission>, Error> {
+        let (challenge, field) = (challenge.to_owned(), field.to_owned());
+        self.store().db().read(move |conn| find(conn, &challenge, &hotkey, &field)).await
+    }
+}
+
+fn find(
+    conn: &rusqlite::Connection,
+    challenge: &str,
+    hotkey: &Hotkey,
+    field: &str,
+) -> Result<Option<Submission>, Error> {
+    let sql =
+        format!("SELECT {} FROM submissions WHERE challenge = ?1 AND hotkey = ?2 AND field = ?3", Submission::COLUMNS);
+    Ok(submissions::select(conn, &sql, params![challenge, hotkey.to_string(), field])?.pop())
+}
+
+/// A hotkey's newer artifact withdraws its older submissions that nothing was decided about. One in a run, ranked or
+/// lost keeps its place until the newer one has a verdict.
+fn supersede_older(tx: &Transaction<'_>, now_ms: i64, newer: &Submission) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT {} FROM submissions WHERE challenge = ?1 AND hotkey = ?2 AND id < ?3
+           AND status IN ('awaiting', 'queued', 'retry', 'held') ORDER BY id",
+        Submission::COLUMNS
+    );
+    let older = submissions::select(tx, &sql, params![newer.challenge, newer.hotkey.to_string(), newer.id.0])?;
+    for submission in &older {
+        let because = Because::note(json!({ "by": newer.id }));
+        submissions::apply(tx, now_ms, submission, Event::Superseded, because)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,464 @@
+//! Runs: who is compared with whom, on which seeds, and when it is decided.
+//!
+//! Owns the life of a run: `frozen` (contestants fixed, seeds awaited) → `running` (its stages' jobs are out) →
+//! `folded` (every stage decided) → `ranked`, or `void` (nothing decided, nobody to blame). Refuses to know what the
+//! stages compare. The run keeper, an actor, calls it for every finalized block.
+
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use serde_json::json;
+
+use super::{
+    Challenge, Error, Pipeline,
+    claims::run_event,
+    life::Event,
+    plans,
+    submissions::{self, Because, Submission},
+};
+use crate::{
+    clock::UnixMs,
+    config::profile::{Incumbents, Opens},
+    engine::Contestant,
+    ids::{Digest, Priority, RunId, SubmissionId},
+    stage::{Outcome, RunFacts, RunSeed, Work},
+};
+
+/// A run whose next stage must be planned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Due {
+    /// The run.
+    pub run: RunId,
+    /// Index of the stage.
+    pub stage: usize,
+    /// What the stage is asked to look at.
+    pub work: Work,
+}
+
+impl Pipeline {
+    /// Closes what is due at this finalized block: every challenge freezes the contestants that wait for a run.
+    /// Returns the new runs.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn close_runs(&self, block: u64) -> Result<Vec<RunId>, Error> {
+        let pipeline = self.clone();
+        let now_ms = self.clock().now_ms();
+        self.store().db().write("close runs", move |tx| pipeline.close_runs_in(tx, now_ms, block)).await
+    }
+
+    pub(super) fn close_runs_in(&self, tx: &Transaction<'_>, now_ms: UnixMs, block: u64) -> Result<Vec<RunId>, Error> {
+        let mut closed = Vec::new();
+        for challenge in self.challenges().values() {
+            closed.extend(close_due(tx, now_ms, challenge, block)?);
+        }
+        Ok(closed)
+    }
+
+    /// Closes a run of this challenge now, whatever its profile says: the operator's door.
+    ///
+    /// # Errors
+    /// `Missing` when there is no such challenge.
+    pub async fn close_run_now(&self, slug: &str, block: u64) -> Result<Option<RunId>, Error> {
+        let challenge = Arc::clone(self.challenge(slug)?);
+        let now_ms = self.clock().now_ms();
+        let closed = self
+            .store()
+            .db()
+            .write("close run", move |tx| {
+                let arrivals = arrivals(tx, &challenge, block)?;
+                freeze(tx, now_ms, &challenge, block, arrivals)
+            })
+            .await;
+        self.nudge();
+        closed
+    }
+
+    /// Freezes the runs that closed at an earlier block and had to wait for their contestants.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn freeze_closed(&self) -> Result<Vec<RunId>, Error> {
+        let pipeline = self.clone();
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("freeze closed runs", move |tx| {
+                let mut frozen = Vec::new();
+                for challenge in pipeline.challenges().values() {
+                    frozen.extend(freeze_closing(tx, now_ms, challenge)?);
+                }
+                Ok(frozen)
+            })
+            .await
+    }
+
+    /// The blocks whose hashes frozen runs wait for, up to this finalized block.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn awaited_seeds(&self, finalized: u64) -> Result<Vec<(RunId, u64)>, Error> {
+        self.store()
+            .db()
+            .read(move |conn| {
+                let mut statement = conn.prepare_cached(
+                    "SELECT id, seed_block FROM runs WHERE state = 'frozen' AND seed_block <= ?1 ORDER BY id",
+                )?;
+                let rows = statement.query_map([finalized], |row| Ok((RunId(row.get(0)?), row.get(1)?)))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// Gives a frozen run its seed. The hash must be of the finalized block. A run has one seed for ever: a second
+    /// call changes nothing.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn seed_run(&self, run: RunId, seed: RunSeed) -> Result<(), Error> {
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("seed run", move |tx| {
+                let changed = tx.execute(
+                    "UPDATE runs SET state = 'running', seed_hash = ?1 WHERE id = ?2 AND state = 'frozen'",
+                    params![seed.hash.to_string(), run.0],
+                )?;
+                if changed == 1 {
+                    run_event(tx, now_ms, "seeded", run, &json!({ "block": seed.block, "hash": seed.hash }))?;
+                }
+                Ok::<_, Error>(())
+            })
+            .await
+    }
+
+    /// The runs whose present stage has no plan yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unplanned(&self) -> Result<Vec<Due>, Error> {
+        let pipeline = self.clone();
+        self.store()
+            .db()
+            .write("find unplanned runs", move |tx| {
+                let rows: Vec<(i64, String, usize)> = tx
+                    .prepare_cached(
+                        "SELECT id, challenge, stage FROM runs WHERE state = 'running' AND NOT EXISTS (
+                           SELECT 1 FROM plans WHERE plans.run = runs.id AND plans.stage = runs.stage
+                             AND plans.state <> 'void') ORDER BY id",
+                    )?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                    .collect::<Result<_, _>>()?;
+                let mut due = Vec::new();
+                for (run, slug, stage) in rows {
+                    let challenge = pipeline.challenge(&slug)?;
+                    let work = work_of(tx, challenge, RunId(run), stage)?;
+                    due.push(Due { run: RunId(run), stage, work });
+                }
+                Ok(due)
+            })
+            .await
+    }
+
+    /// Takes the stage's answer for a run: a plan is written, anything else voids the run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn planned(&self, due: &Due, outcome: Outcome) -> Result<(), Error> {
+        let (pipeline, due) = (self.clone(), due.clone());
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("plan run", move |tx| {
+                let challenge = pipeline.challenge(&due.work.challenge)?;
+                match &outcome {
+                    Outcome::Jobs(plan) => plans::create(tx, now_ms, challenge, due.run, due.stage, &due.work, plan),
+                    Outcome::Retry(fault) | Outcome::Reject(fault) => {
+                        let fault = super::claims::never_the_miners(fault);
+                        super::folds::void_run(tx, now_ms, challenge, due.run, Some(&fault), &fault.to_string())
+                    }
+                    Outcome::Pass(_) | Outcome::Hold(_) => {
+                        let fault = super::error::IMPOSSIBLE
+                            .because(format!("stage `{}` answered for a run without a plan", due.work.stage));
+                        super::folds::void_run(tx, now_ms, challenge, due.run, Some(&fault), &fault.to_string())
+                    }
+                }
+            })
+            .await?;
+        self.nudge();
+        Ok(())
+    }
+}
+
+/// Says that the challenge's ranking must be made anew.
+pub(super) fn mark_dirty(tx: &Transaction<'_>, challenge: &str) -> Result<(), Error> {
+    tx.execute("UPDATE challenges SET dirty = 1 WHERE slug = ?1", [challenge])?;
+    Ok(())
+}
+
+fn close_due(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &Challenge, block: u64) -> Result<Vec<RunId>, Error> {
+    match challenge.run.opens {
+        Opens::Operator => Ok(Vec::new()),
+        Opens::Arrival => {
+            let mut closed = Vec::new();
+            for submission in arrivals(tx, challenge, block)? {
+                closed.extend(freeze(tx, now_ms, challenge, block, vec![submission])?);
+            }
+            Ok(closed)
+        }
+        Opens::Blocks => {
+            let due = block > 0 && block.is_multiple_of(challenge.run.every_blocks.max(1));
+            if !due || is_busy(tx, &challenge.slug)? {
+                return Ok(Vec::new());
+            }
+            let wanted = !arrivals(tx, challenge, block)?.is_empty()
+                || on_their_way(tx, challenge, block)?
+                || owes_round(tx, challenge)?;
+            if wanted {
+                tx.execute("UPDATE challenges SET closing_block = ?1 WHERE slug = ?2", params![block, challenge.slug])?;
+            }
+            freeze_closing(tx, now_ms, challenge)
+        }
+    }
+}
+
+/// Freezes the run of a challenge that closed at a block, as soon as everything uploaded by that block has come
+/// through the stages before the run: who takes part must not depend on how fast we are.
+fn freeze_closing(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &Challenge) -> Result<Vec<RunId>, Error> {
+    let closing: Option<u64> =
+        tx.query_row("SELECT closing_block FROM challenges WHERE slug = ?1", [&challenge.slug], |row| row.get(0))?;
+    let Some(block) = closing else { return Ok(Vec::new()) };
+    if on_their_way(tx, challenge, block)? {
+        return Ok(Vec::new());
+    }
+    tx.execute("UPDATE challenges SET closing_block = NULL WHERE slug = ?1", [&challenge.slug])?;
+    let waiting = arrivals(tx, challenge, block)?;
+    Ok(freeze(tx, now_ms, challenge, block, waiting)?.into_iter().collect())
+}
+
+/// Whether something uploaded by this block is still in a stage before the runs. One that waits for a retry is not
+/// waited for: it takes part in the next run.
+fn on_their_way(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<bool, Error> {
+    let entry = challenge.run_entries().first().copied().unwrap_or(0);
+    let found: Option<i64> = tx
+        .prepare_cached(
+            "SELECT 1 FROM submissions WHERE challenge = ?1 AND stage < ?2 AND status IN ('queued', 'running')
+               AND upload_block <= ?3 LIMIT 1",
+        )?
+        .query_row(params![challenge.slug, entry, block], |row| row.get(0))
+        .optional()?;
+    Ok(found.is_some())
+}
+
+/// Submissions that wait to be taken into a run, by priority.
+fn arrivals(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<Vec<Submission>, Error> {
+    let mut found = Vec::new();
+    for entry in challenge.run_entries() {
+        let sql = format!(
+            "SELECT {} FROM submissions WHERE challenge = ?1 AND status = 'queued' AND stage BETWEEN ?2 AND ?3
+               AND upload_block <= ?4 ORDER BY priority_block, priority_index, id LIMIT ?5",
+            Submission::COLUMNS
+        );
+        let end = (entry..challenge.steps.len()).take_while(|stage| challenge.is_run_stage(*stage)).last();
+        found.extend(submissions::select(
+            tx,
+            &sql,
+            params![challenge.slug, entry, end.unwrap_or(entry), block, challenge.run.contestants_max],
+        )?);
+        // One that left an earlier run half-way begins the next from its first stage.
+        for submission in &mut found {
+            tx.prepare_cached("UPDATE submissions SET stage = ?1 WHERE id = ?2 AND stage <> ?1")?
+                .execute(params![entry, submission.id.0])?;
+            submission.stage = entry;
+        }
+        // Contestants of one run stand at one stage: the earliest entry that has any goes first.
+        if !found.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn is_busy(tx: &Transaction<'_>, challenge: &str) -> Result<bool, Error> {
+    let busy: Option<i64> = tx
+        .prepare_cached(
+            "SELECT 1 FROM runs WHERE challenge = ?1 AND single = 0
+               AND state IN ('frozen', 'running', 'folded') LIMIT 1",
+        )?
+        .query_row([challenge], |row| row.get(0))
+        .optional()?;
+    Ok(busy.is_some())
+}
+
+/// Whether runs without arrivals are still due after the last one with arrivals.
+fn owes_round(tx: &Transaction<'_>, challenge: &Challenge) -> Result<bool, Error> {
+    if challenge.run.rounds_after_arrival == 0 {
+        return Ok(false);
+    }
+    let since: Option<u32> = tx
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM runs AS later WHERE later.challenge = runs.challenge
+                AND later.single = 0 AND later.state = 'ranked' AND later.number > runs.number)
+             FROM runs WHERE challenge = ?1 AND single = 0 AND arrivals > 0 AND state = 'ranked'
+             ORDER BY number DESC LIMIT 1",
+        )?
+        .query_row([&challenge.slug], |row| row.get(0))
+        .optional()?;
+    Ok(since.is_some_and(|since| since < challenge.run.rounds_after_arrival))
+}
+
+fn incumbents(tx: &Transaction<'_>, challenge: &Challenge) -> Result<Vec<Submission>, Error> {
+    let statuses = match challenge.run.incumbents {
+        Incumbents::None => return Ok(Vec::new()),
+        Incumbents::Ranked => "'ranked'",
+        Incumbents::Finished => "'ranked', 'lost'",
+    };
+    let sql = format!(
+        "SELECT {} FROM submissions WHERE challenge = ?1 AND status IN ({statuses})
+         ORDER BY status = 'lost', priority_block, priority_index, id LIMIT ?2",
+        Submission::COLUMNS
+    );
+    submissions::select(tx, &sql, params![challenge.slug, challenge.run.contestants_max])
+}
+
+/// Fixes the contestants of a new run. Nothing happens when there is nobody to compare.
+fn freeze(
+    tx: &Transaction<'_>,
+    now_ms: UnixMs,
+    challenge: &Challenge,
+    block: u64,
+    arrivals: Vec<Submission>,
+) -> Result<Option<RunId>, Error> {
+    let incumbents = incumbents(tx, challenge)?;
+    let stage = arrivals.first().map(|first| first.stage).or_else(|| challenge.run_entries().first().copied());
+    let Some(stage) = stage.filter(|_| !arrivals.is_empty() || !incumbents.is_empty()) else {
+        return Ok(None);
+    };
+    let room = usize::try_from(challenge.run.contestants_max).unwrap_or(usize::MAX);
+    let taken: Vec<Submission> = incumbents.into_iter().chain(arrivals).take(room).collect();
+    let new = taken.iter().filter(|submission| !submission.status.is_finished()).count();
+    let run = insert_run(tx, now_ms, challenge, block, stage, new, false)?;
+    for submission in &taken {
+        add_contestant(tx, run, submission)?;
+        if !submission.status.is_finished() {
+            let because = Because::note(json!({ "run": run, "block": block }));
+            submissions::apply(tx, now_ms, submission, Event::Frozen, because)?;
+        }
+    }
+    let data = json!({
+        "challenge": challenge.slug, "block": block, "contestants": taken.len(), "arrivals": new,
+        "seed_block": block + challenge.run.seed_delay_blocks,
+    });
+    run_event(tx, now_ms, "run_frozen", run, &data)?;
+    Ok(Some(run))
+}
+
+fn insert_run(
+    tx: &Transaction<'_>,
+    now_ms: UnixMs,
+    challenge: &Challenge,
+    block: u64,
+    stage: usize,
+    arrivals: usize,
+    single: bool,
+) -> Result<RunId, Error> {
+    let seeded = !single && challenge.run.seed_delay_blocks > 0;
+    let guard: Option<i64> = (challenge.run.guarded && !single)
+        .then(|| {
+            tx.query_row("SELECT ranking_version FROM challenges WHERE slug = ?1", [&challenge.slug], |row| row.get(0))
+        })
+        .transpose()?;
+    tx.prepare_cached(
+        "INSERT INTO runs (challenge, number, single, state, stage, closed_block, arrivals, seed_block, guard,
+           created_ms)
+         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM runs WHERE challenge = ?1), ?2, ?3, ?4, ?5, ?6, ?7,
+           ?8, ?9)",
+    )?
+    .execute(params![
+        challenge.slug,
+        single,
+        if seeded { "frozen" } else { "running" },
+        stage,
+        block,
+        arrivals,
+        seeded.then_some(block + challenge.run.seed_delay_blocks),
+        guard,
+        now_ms
+    ])?;
+    Ok(RunId(tx.last_insert_rowid()))
+}
+
+fn add_contestant(tx: &Transaction<'_>, run: RunId, submission: &Submission) -> Result<(), Error> {
+    let artifact =
+        submission.artifact.ok_or_else(|| Error::Missing { what: format!("artifact of {}", submission.id) })?;
+    tx.prepare_cached(
+        "INSERT INTO contestants (run, submission, artifact, priority_block, priority_index, incumbent)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
+        run.0,
+        submission.id.0,
+        artifact.to_string(),
+        submission.priority.block,
+        submission.priority.index,
+        submission.status.is_finished()
+    ])?;
+    Ok(())
+}
+
+/// A run of one, for a stage of scope `submission` that planned jobs.
+pub(super) fn single(
+    tx: &Transaction<'_>,
+    now_ms: UnixMs,
+    challenge: &Challenge,
+    submission: &Submission,
+    _work: &Work,
+) -> Result<RunId, Error> {
+    let run = insert_run(tx, now_ms, challenge, submission.committed.block, submission.stage, 1, true)?;
+    add_contestant(tx, run, submission)?;
+    Ok(run)
+}
+
+/// What is known of a run.
+pub(super) fn facts(tx: &Transaction<'_>, run: RunId) -> Result<RunFacts, Error> {
+    let (number, block, hash): (u64, Option<u64>, Option<String>) = tx
+        .prepare_cached("SELECT number, seed_block, seed_hash FROM runs WHERE id = ?1")?
+        .query_row([run.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let hash: Option<Digest> = hash.map(|text| submissions::parsed("seed hash", text)).transpose()?;
+    Ok(RunFacts { id: run, number, seed: block.zip(hash).map(|(block, hash)| RunSeed { block, hash }) })
+}
+
+/// The contestants that are still in the run, by priority.
+pub(super) fn contestants(tx: &Transaction<'_>, run: RunId) -> Result<Vec<Contestant>, Error> {
+    let mut statement = tx.prepare_cached(
+        "SELECT contestants.submission, submissions.hotkey, contestants.artifact, contestants.priority_block,
+           contestants.priority_index, contestants.incumbent
+         FROM contestants JOIN submissions ON submissions.id = contestants.submission
+         WHERE run = ?1 AND contestants.fault IS NULL AND contestants.gone = 0
+         ORDER BY contestants.priority_block, contestants.priority_index, contestants.submission",
+    )?;
+    let mut rows = statement.query([run.0])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(Contestant {
+            submission: SubmissionId(row.get(0)?),
+            hotkey: submissions::parsed("hotkey", row.get(1)?)?,
+            artifact: submissions::parsed("artifact", row.get(2)?)?,
+            priority: Priority { block: row.get(3)?, index: row.get(4)? },
+            incumbent: row.get(5)?,
+        });
+    }
+    Ok(found)
+}
+
+fn work_of(tx: &Transaction<'_>, challenge: &Challenge, run: RunId, stage: usize) -> Result<Work, Error> {
+    let step = challenge
+        .step(stage)
+        .ok_or_else(|| Error::Missing { what: format!("stage {stage} of challenge `{}`", challenge.slug) })?;
+    Ok(Work {
+        challenge: challenge.slug.clone(),
+        stage: step.name.clone(),
+        run: Some(facts(tx, run)?),
+        contestants: contestants(tx, run)?,
+    })
+}

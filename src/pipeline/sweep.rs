@@ -1,0 +1,90 @@
+//! The sweeper: nothing stays stuck.
+//!
+//! Owns the periodic look for lapsed leases, due retries and overdue halves. Refuses to decide anything else. It is
+//! idempotent: running it twice changes nothing more.
+
+use rusqlite::{Transaction, params};
+use serde_json::json;
+
+use super::{
+    Error, Pipeline,
+    error::ARTIFACT_MISSING,
+    life::Event,
+    plans,
+    submissions::{self, Because, Submission},
+};
+use crate::clock::UnixMs;
+
+/// What one sweep moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Attempts whose lease lapsed.
+    pub attempts: usize,
+    /// Replicas whose lease lapsed.
+    pub replicas: usize,
+    /// Retries that came due.
+    pub retries: usize,
+    /// Submissions whose other half never came.
+    pub overdue: usize,
+}
+
+impl Swept {
+    /// Whether anything moved.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+impl Pipeline {
+    /// Looks once. `block` is the finalized head, when it is known.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sweep(&self, block: Option<u64>) -> Result<Swept, Error> {
+        let pipeline = self.clone();
+        let now_ms = self.clock().now_ms();
+        let swept = self
+            .store()
+            .db()
+            .write("sweep", move |tx| {
+                Ok::<_, Error>(Swept {
+                    attempts: pipeline.sweep_attempts(tx, now_ms)?,
+                    replicas: plans::sweep_replicas(tx, now_ms)?,
+                    retries: due_retries(tx, now_ms)?,
+                    overdue: block.map_or(Ok(0), |block| overdue_halves(tx, now_ms, block))?,
+                })
+            })
+            .await?;
+        if swept.any() {
+            self.nudge();
+        }
+        Ok(swept)
+    }
+}
+
+fn due_retries(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<usize, Error> {
+    let sql =
+        format!("SELECT {} FROM submissions WHERE status = 'retry' AND due_ms <= ?1 ORDER BY id", Submission::COLUMNS);
+    let due = submissions::select(tx, &sql, params![now_ms])?;
+    for submission in &due {
+        submissions::apply(tx, now_ms, submission, Event::BackoffDue, Because::default())?;
+    }
+    Ok(due.len())
+}
+
+fn overdue_halves(tx: &Transaction<'_>, now_ms: UnixMs, block: u64) -> Result<usize, Error> {
+    let sql = format!(
+        "SELECT {} FROM submissions WHERE status = 'awaiting' AND due_block < ?1 ORDER BY id",
+        Submission::COLUMNS
+    );
+    let overdue = submissions::select(tx, &sql, params![block])?;
+    for submission in &overdue {
+        let fault = ARTIFACT_MISSING
+            .because(format!("committed in block {}, nothing uploaded by block {block}", submission.committed.block));
+        let mut because = Because::fault(&fault);
+        because.note = json!({ "block": block });
+        submissions::apply(tx, now_ms, submission, Event::DeadlinePassed, because)?;
+    }
+    Ok(overdue.len())
+}

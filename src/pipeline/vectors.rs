@@ -1,0 +1,342 @@
+//! Weight vectors: what was decided, sent and read back.
+//!
+//! Owns the evidence of a vector, its row and its letter in the outbox, written in one transaction. Refuses to speak to
+//! the chain: the weight setter, an actor, signs, sends and reads back, and tells the outcome.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    Challenge, Error, Pipeline, Snapshot, outbox, ranker,
+    submissions::{self, parsed},
+};
+use crate::{
+    clock::UnixMs,
+    fault::Fault,
+    ids::{Digest, Priority, RunId, SubmissionId},
+    store::events,
+    weights::{
+        Limits, Vector,
+        bundle::{
+            self, Backend, Bundle, Claim, Evidence, LedgerRow, Program, Ranked, Registration, RunEvidence, SeedBlock,
+        },
+    },
+};
+
+/// The kind of letter that carries a signed weight extrinsic.
+pub const LETTER: &str = "weights";
+
+/// One stored vector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StoredVector {
+    /// Its row.
+    pub id: i64,
+    /// The block of the snapshot it was made at.
+    pub block: u64,
+    /// What was sent.
+    pub vector: Vector,
+    /// The version of each challenge's ranking it was made from.
+    pub rankings: Value,
+    /// The bundle it was made from.
+    pub evidence: Digest,
+    /// `decided`, `confirmed`, `failed` or `superseded`.
+    pub state: String,
+    /// The block at which it was read back.
+    pub confirmed_block: Option<u64>,
+}
+
+/// What the chain contributes to a vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainSide {
+    /// The chain's genesis hash.
+    pub genesis: Digest,
+    /// The subnet.
+    pub netuid: u16,
+    /// Who is registered.
+    pub snapshot: Snapshot,
+    /// The chain's limits on weights.
+    pub limits: Limits,
+    /// Receives what nobody earned.
+    pub burn_uid: u16,
+}
+
+impl Pipeline {
+    /// Gathers everything that the next vector follows from; `None` before the first ranking. The vector is not
+    /// computed yet. Also answers the versions of the rankings.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn evidence(&self, side: ChainSide) -> Result<Option<(Bundle, Value)>, Error> {
+        let pipeline = self.clone();
+        self.store()
+            .db()
+            .read(move |conn| {
+                let mut challenges = Vec::new();
+                let mut versions = serde_json::Map::new();
+                for challenge in pipeline.challenges().values() {
+                    let stored = ranker::newest(conn, &challenge.slug)?;
+                    versions.insert(challenge.slug.clone(), json!(stored.as_ref().map_or(0, |one| one.version)));
+                    challenges.push(evidence_of(conn, challenge, stored)?);
+                }
+                if challenges.iter().all(|evidence| evidence.ranked.is_none()) {
+                    return Ok(None);
+                }
+                Ok::<_, Error>(Some((bundle_of(side, challenges), Value::Object(versions))))
+            })
+            .await
+    }
+
+    /// Writes a vector down together with the signed extrinsic that will set it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    #[expect(clippy::too_many_arguments, reason = "a vector's row has this many independent parts")]
+    pub async fn decide_vector(
+        &self,
+        netuid: u16,
+        block: u64,
+        vector: &Vector,
+        rankings: Value,
+        evidence: Digest,
+        signed: Vec<u8>,
+        key: String,
+    ) -> Result<(), Error> {
+        let (uids, weights) = (serde_json::to_string(&vector.uids)?, serde_json::to_string(&vector.values)?);
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("decide vector", move |tx| {
+                tx.execute(
+                    "INSERT INTO vectors (netuid, block, uids, weights, rankings, evidence, state, at_ms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'decided', ?7)",
+                    params![netuid, block, uids, weights, rankings.to_string(), evidence.to_string(), now_ms],
+                )?;
+                let id = tx.last_insert_rowid();
+                outbox::post(tx, now_ms, LETTER, &key, &signed, Some(id))?;
+                let data = json!({ "vector": id, "rankings": rankings, "evidence": evidence, "extrinsic": key });
+                events::append(tx, now_ms, "weights_decided", &netuid.to_string(), &data)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Ends a vector and its letter: it stands on chain as sent since this block.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn vector_confirmed(&self, letter: i64, vector: i64, block: u64) -> Result<(), Error> {
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("confirm vector", move |tx| {
+                tx.execute(
+                    "UPDATE vectors SET state = 'confirmed', confirmed_block = ?1 WHERE id = ?2",
+                    params![block, vector],
+                )?;
+                Self::end_letter(tx, now_ms, letter, true, "read back")?;
+                let data = json!({ "vector": vector, "block": block });
+                events::append(tx, now_ms, "weights_confirmed", &format!("vector {vector}"), &data)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Ends a vector and its letter without effect: a new one will be decided.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn vector_failed(&self, letter: i64, vector: i64, fault: &Fault) -> Result<(), Error> {
+        let (now_ms, fault) = (self.clock().now_ms(), fault.clone());
+        self.store()
+            .db()
+            .write("fail vector", move |tx| {
+                tx.execute(
+                    "UPDATE vectors SET state = 'failed', detail = ?1 WHERE id = ?2",
+                    params![fault.to_string(), vector],
+                )?;
+                Self::end_letter(tx, now_ms, letter, false, &fault.to_string())?;
+                let data = json!({ "vector": vector, "fault": fault });
+                events::append(tx, now_ms, "weights_failed", &format!("vector {vector}"), &data)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// One vector, or the newest.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn vector(&self, id: Option<i64>) -> Result<Option<StoredVector>, Error> {
+        self.store().db().read(move |conn| stored_vector(conn, id)).await
+    }
+}
+
+/// A vector's columns as they are read.
+type VectorRow = (i64, u64, String, String, String, String, String, Option<u64>);
+
+fn stored_vector(conn: &Connection, id: Option<i64>) -> Result<Option<StoredVector>, Error> {
+    let row: Option<VectorRow> = conn
+        .prepare_cached(
+            "SELECT id, block, uids, weights, rankings, evidence, state, confirmed_block FROM vectors
+             WHERE ?1 IS NULL OR id = ?1 ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row([id], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
+        })
+        .optional()?;
+    row.map(|(id, block, uids, weights, rankings, evidence, state, confirmed_block)| {
+        Ok(StoredVector {
+            id,
+            block,
+            vector: Vector { uids: serde_json::from_str(&uids)?, values: serde_json::from_str(&weights)? },
+            rankings: serde_json::from_str(&rankings)?,
+            evidence: parsed("evidence", evidence)?,
+            state,
+            confirmed_block,
+        })
+    })
+    .transpose()
+}
+
+fn bundle_of(side: ChainSide, challenges: Vec<Evidence>) -> Bundle {
+    let mut neurons: Vec<Registration> = side
+        .snapshot
+        .registered
+        .iter()
+        .map(|(hotkey, registered)| Registration {
+            uid: registered.uid,
+            hotkey: *hotkey,
+            since_block: registered.since_block,
+            eligible: true,
+        })
+        .collect();
+    neurons.sort_by_key(|neuron| neuron.uid);
+    Bundle {
+        format: bundle::FORMAT.to_owned(),
+        program: Program { version: env!("CARGO_PKG_VERSION").to_owned(), libc: crate::gym::env::libc_name() },
+        genesis: side.genesis,
+        netuid: side.netuid,
+        snapshot: bundle::Snapshot { block: side.snapshot.block, hash: side.snapshot.hash, neurons },
+        challenges,
+        burn_uid: side.burn_uid,
+        limits: side.limits,
+        vector: None,
+        hashes: std::collections::BTreeMap::new(),
+    }
+}
+
+fn evidence_of(conn: &Connection, challenge: &Challenge, stored: Option<ranker::Stored>) -> Result<Evidence, Error> {
+    let ranked = stored
+        .map(|stored| {
+            let contestants =
+                stored.input.entries.iter().map(|entry| claim_of(conn, entry.submission)).collect::<Result<_, _>>()?;
+            let run = stored.run.map(|run| run_of(conn, run)).transpose()?;
+            Ok::<_, Error>(Ranked { run, contestants, input: stored.input, ranking: stored.ranking })
+        })
+        .transpose()?;
+    Ok(Evidence {
+        challenge: challenge.slug.clone(),
+        share: challenge.share,
+        profile: challenge.profile_text.clone(),
+        ranked,
+    })
+}
+
+/// Where a submission's priority comes from.
+fn claim_of(conn: &Connection, id: SubmissionId) -> Result<Claim, Error> {
+    let submission = submissions::load(conn, id)?;
+    let first: Option<(u64, u32)> = conn
+        .prepare_cached("SELECT block, idx FROM ledger WHERE challenge = ?1 AND hotkey = ?2 AND field = ?3")?
+        .query_row(params![submission.challenge, submission.hotkey.to_string(), submission.field], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let salt: Option<Digest> = submission.salt.as_ref().and_then(|salt| salt.parse().ok());
+    let ledger = first.zip(salt).zip(submission.upload_block).map(|(((block, index), salt), upload_block)| LedgerRow {
+        committed: Priority { block, index },
+        text: submission.field.clone(),
+        salt,
+        upload_block,
+    });
+    Ok(Claim { submission: id, ledger })
+}
+
+fn run_of(conn: &Connection, run: RunId) -> Result<RunEvidence, Error> {
+    let (number, closing_block, seed_block, seed_hash): (u64, u64, Option<u64>, Option<String>) = conn
+        .prepare_cached("SELECT number, closed_block, seed_block, seed_hash FROM runs WHERE id = ?1")?
+        .query_row([run.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let hash: Option<Digest> = seed_hash.map(|text| parsed("seed hash", text)).transpose()?;
+    // The stage that names a backend says so in its plan's data; a challenge without such a stage has none.
+    let plans: Vec<String> = conn
+        .prepare_cached("SELECT plan FROM plans WHERE run = ?1 AND state = 'folded' ORDER BY stage DESC")?
+        .query_map([run.0], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let backend = plans.iter().find_map(|plan| {
+        let plan: Value = serde_json::from_str(plan).ok()?;
+        serde_json::from_value::<Backend>(plan.get("data")?.get("backend")?.clone()).ok()
+    });
+    Ok(RunEvidence {
+        number,
+        closing_block,
+        seed: seed_block.zip(hash).map(|(block, hash)| SeedBlock { block, hash }),
+        backend,
+    })
+}
+
+/// When a vector was last confirmed or decided, for what is due next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastVector {
+    /// The versions of the rankings it was made from.
+    pub rankings: Value,
+    /// The block of its snapshot.
+    pub block: u64,
+    /// When it was written.
+    pub at_ms: UnixMs,
+}
+
+impl Pipeline {
+    /// The newest vector that stands on chain or is on its way there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn last_vector(&self) -> Result<Option<LastVector>, Error> {
+        self.store()
+            .db()
+            .read(|conn| {
+                let row: Option<(String, u64, UnixMs)> = conn
+                    .prepare_cached(
+                        "SELECT rankings, block, at_ms FROM vectors WHERE state IN ('decided', 'confirmed')
+                         ORDER BY id DESC LIMIT 1",
+                    )?
+                    .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                    .optional()?;
+                row.map(|(rankings, block, at_ms)| {
+                    Ok(LastVector { rankings: serde_json::from_str(&rankings)?, block, at_ms })
+                })
+                .transpose()
+            })
+            .await
+    }
+
+    /// The versions of the present rankings.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn ranking_versions(&self) -> Result<Value, Error> {
+        let slugs: Vec<String> = self.challenges().keys().cloned().collect();
+        self.store()
+            .db()
+            .read(move |conn| {
+                let mut versions = serde_json::Map::new();
+                for slug in slugs {
+                    let version: i64 = conn
+                        .prepare_cached("SELECT ranking_version FROM challenges WHERE slug = ?1")?
+                        .query_row([&slug], |row| row.get(0))?;
+                    versions.insert(slug, json!(version));
+                }
+                Ok(Value::Object(versions))
+            })
+            .await
+    }
+}
