@@ -43,10 +43,14 @@ impl Tasks {
 
     /// Starts a transient task.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.start(name, async move {
-            task.await;
-            Ok::<(), String>(())
-        }, Kind::Transient);
+        self.start(
+            name,
+            async move {
+                task.await;
+                Ok::<(), String>(())
+            },
+            Kind::Transient,
+        );
     }
 
     /// Starts a task without which the process makes no sense.

@@ -1,0 +1,255 @@
+//! The chain follower: carries every finalized block into the pipeline, once and in order.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::reconcile::chain_of;
+use crate::{
+    chain::{self, BlockRef, Client, Followed, Metagraph, SeenCommitment, WeightRules},
+    ids::{Digest, Hotkey},
+    intake::{ChainFacts, Registration, read_commitments},
+    pipeline::{self, Pipeline, Registered, Seen, Snapshot},
+    stage::RunSeed,
+};
+
+/// On the first start, how far back the chain is read block by block; older commitments are taken from state. Every
+/// node keeps the state of this many blocks.
+const LOOK_BACK_BLOCKS: u64 = 200;
+/// The metagraph is read again at least this often, in milliseconds of our clock; it changes rarely, and a
+/// registration matters only to commitments, which read it themselves.
+const SNAPSHOT_EVERY_MS: i64 = 1_000;
+/// First wait after a block could not be taken in.
+const RETRY_MS: u64 = 200;
+/// Longest such wait.
+const RETRY_MS_MAX: u64 = 15_000;
+
+/// What everybody may know of the chain, as of the newest finalized block that was taken in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// The subnet.
+    pub netuid: u16,
+    /// The chain.
+    pub genesis: [u8; 32],
+    /// The newest finalized block.
+    pub finalized: BlockRef,
+    /// The newest finalized block of the chain that we know of; larger than `finalized` while catching up.
+    pub head: u64,
+    /// Who is registered.
+    pub snapshot: Snapshot,
+    /// The whole metagraph of the snapshot.
+    pub metagraph: Metagraph,
+    /// The subnet's rules for weights at the snapshot.
+    pub rules: WeightRules,
+}
+
+/// Why a block could not be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The chain could not be read.
+    #[error("the chain could not be read")]
+    Chain(#[from] chain::Error),
+    /// The pipeline could not take it.
+    #[error("the pipeline could not take the block")]
+    Pipeline(#[from] pipeline::Error),
+}
+
+/// The follower actor.
+pub struct Follower {
+    client: Client,
+    netuid: u16,
+    pipeline: Pipeline,
+    facts: watch::Sender<Option<Facts>>,
+    read_at_ms: i64,
+}
+
+impl Facts {
+    /// The part that doors and pages need. `block_ms` is how long a block takes on this chain.
+    #[must_use]
+    pub fn for_doors(&self, block_ms: u64, seen_ms: i64) -> ChainFacts {
+        ChainFacts {
+            netuid: self.netuid,
+            genesis: Digest(self.genesis),
+            head: self.head,
+            finalized: self.finalized.number,
+            finalized_hash: self.finalized.hash,
+            tempo: u64::from(self.rules.tempo_blocks),
+            next_epoch_block: self.rules.next_epoch_block(),
+            block_ms,
+            seen_ms,
+            registered: registrations(&self.metagraph),
+        }
+    }
+}
+
+impl Follower {
+    /// A follower of this subnet, whose facts appear in the channel.
+    #[must_use]
+    pub const fn new(client: Client, netuid: u16, pipeline: Pipeline, facts: watch::Sender<Option<Facts>>) -> Self {
+        Self { client, netuid, pipeline, facts, read_at_ms: i64::MIN }
+    }
+
+    /// Follows until the token is cancelled.
+    ///
+    /// # Errors
+    /// When the place to begin cannot be found: the pipeline's store failed, or the chain is not to be read.
+    pub async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
+        let mut follower = self.begin().await?;
+        loop {
+            let followed = tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                followed = follower.next() => followed,
+            };
+            let head = follower.head().unwrap_or_default();
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                () = self.take(followed, head) => {}
+            }
+        }
+    }
+
+    /// Where to begin: after the last block taken in, or far enough back on a first start.
+    async fn begin(&self) -> Result<chain::Follower, Error> {
+        if let Some((number, hash)) = self.pipeline.read_to(self.netuid).await? {
+            let last = BlockRef { number, hash, parent: hash };
+            info!(block = number, "following the chain from where it was left");
+            return Ok(self.client.follow_finalized(Some(number + 1)).after(&last));
+        }
+        let head = self.client.finalized_head().await?;
+        let from = head.number.saturating_sub(LOOK_BACK_BLOCKS).max(1);
+        if from > 1 {
+            self.take_state(from - 1).await?;
+        }
+        info!(block = from, "following the chain for the first time");
+        Ok(self.client.follow_finalized(Some(from)))
+    }
+
+    /// Takes commitments of before the first block followed from state. Within one block state has no order: all of
+    /// them stand behind whatever has an index.
+    async fn take_state(&self, block: u64) -> Result<(), Error> {
+        let Some(hash) = self.client.block_hash(block).await? else { return Ok(()) };
+        let metagraph = self.client.metagraph(self.netuid, hash).await?;
+        let stored = self.client.commitments(self.netuid, hash).await?;
+        let made: Vec<SeenCommitment> = stored
+            .into_iter()
+            .map(|one| SeenCommitment {
+                hotkey: one.hotkey,
+                block: one.block,
+                extrinsic_index: u32::MAX,
+                fields: one.fields,
+            })
+            .collect();
+        let seen = self.admit(&made, &metagraph).await?;
+        self.pipeline.commitments_seen(seen).await?;
+        Ok(())
+    }
+
+    /// Takes one thing in, however often it must be tried: a block that is skipped would be lost for ever.
+    async fn take(&mut self, followed: Followed, head: u64) {
+        match followed {
+            Followed::Block(block) => {
+                let mut wait_ms = RETRY_MS;
+                while let Err(error) = self.take_block(&block, head).await {
+                    warn!(block = block.number, error = %chain_of(&error), wait_ms, "a block could not be taken in");
+                    self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
+                    wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
+                }
+            }
+            Followed::Gap { from, to } => {
+                warn!(from, to, "these blocks can no longer be read; commitments made in them keep their block only");
+                if let Err(error) = self.take_gap(from, to).await {
+                    error!(error = %chain_of(&error), "the gap could not be recorded");
+                }
+            }
+            Followed::Stalled { head } => warn!(?head, "the chain's finalized head does not move"),
+            Followed::Diverged { number, expected, found } => {
+                error!(number, %expected, %found, "the node's chain is not the one that was followed");
+            }
+        }
+    }
+
+    async fn take_gap(&self, from: u64, to: u64) -> Result<(), Error> {
+        self.pipeline.gap(self.netuid, from, to).await?;
+        let head = self.client.finalized_head().await?;
+        self.take_state(head.number).await
+    }
+
+    async fn take_block(&mut self, block: &BlockRef, head: u64) -> Result<(), Error> {
+        let made = self.client.block_commitments(self.netuid, block).await?;
+        let now_ms = self.pipeline.clock().now_ms();
+        let fresh = !made.is_empty() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
+        let known = self.facts.borrow().as_ref().map(|facts| (facts.metagraph.clone(), facts.rules.clone()));
+        let (metagraph, rules) = match known {
+            Some(known) if !fresh => known,
+            _ => {
+                self.read_at_ms = now_ms;
+                let metagraph = self.client.metagraph(self.netuid, block.hash).await?;
+                (metagraph, self.client.weight_rules(self.netuid, block.hash).await?)
+            }
+        };
+        let seen = self.admit(&made, &metagraph).await?;
+        self.pipeline.advance(self.netuid, block.number, block.hash, seen).await?;
+        for (run, number) in self.pipeline.awaited_seeds(block.number).await? {
+            if let Some(hash) = self.client.block_hash(number).await? {
+                self.pipeline.seed_run(run, RunSeed { block: number, hash }).await?;
+            }
+        }
+        self.facts.send_replace(Some(Facts {
+            netuid: self.netuid,
+            genesis: self.client.genesis_hash(),
+            finalized: *block,
+            head: head.max(block.number),
+            snapshot: snapshot_of(&metagraph),
+            metagraph,
+            rules,
+        }));
+        self.pipeline.nudge();
+        Ok(())
+    }
+
+    /// What the door says of commitments: the fields that count; the others are recorded as refused.
+    async fn admit(&self, made: &[SeenCommitment], metagraph: &Metagraph) -> Result<Vec<Seen>, Error> {
+        let challenges = self.pipeline.challenges().keys().cloned().collect();
+        let reading = read_commitments(made, &challenges, &registrations(metagraph));
+        for refusal in &reading.refusals {
+            self.pipeline.refused(&refusal.challenge, &refusal.hotkey.to_string(), &refusal.fault).await?;
+        }
+        Ok(reading
+            .sightings
+            .into_iter()
+            .map(|one| Seen {
+                challenge: one.challenge,
+                hotkey: one.hotkey,
+                coldkey: one.coldkey,
+                field: one.field,
+                at: one.at,
+            })
+            .collect())
+    }
+}
+
+fn registrations(metagraph: &Metagraph) -> BTreeMap<Hotkey, Registration> {
+    metagraph
+        .neurons
+        .iter()
+        .map(|neuron| {
+            let registration =
+                Registration { uid: neuron.uid, since_block: neuron.registered_at, coldkey: neuron.coldkey };
+            (neuron.hotkey, registration)
+        })
+        .collect()
+}
+
+pub(super) fn snapshot_of(metagraph: &Metagraph) -> Snapshot {
+    let registered: BTreeMap<Hotkey, Registered> = metagraph
+        .neurons
+        .iter()
+        .map(|neuron| {
+            let registered = Registered { uid: neuron.uid, since_block: neuron.registered_at, coldkey: neuron.coldkey };
+            (neuron.hotkey, registered)
+        })
+        .collect();
+    Snapshot { block: metagraph.block, hash: metagraph.hash, registered }
+}
