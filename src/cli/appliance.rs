@@ -1,0 +1,345 @@
+//! The appliance: everything that `waag up` runs, put together and started in one tree.
+//!
+//! Owns the order of starting and stopping. Refuses to parse arguments and to print. `up` and `demo` start it, and
+//! both start exactly the same.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Configured, Context, Failure, devnet as chain_verb, exit::ENDED};
+use crate::{
+    actors::{self, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers},
+    chain::{self, Client, Keypair},
+    clock::Clock,
+    config::{Profile, Settings},
+    devnet::{self, Blocks},
+    engine::Engine,
+    fault::{Class, Code},
+    ids::Entropy as _,
+    pipeline::{
+        Challenge, Challenges, Pipeline,
+        points::{Point, Points},
+        scheduler::{Scheduler, Slots},
+    },
+    score,
+    server::{self, ChainFacts},
+    stage::catalog::{self, BuiltIn, Parts},
+    store::{self, Store},
+};
+
+/// How long the tasks may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// First wait after the chain could not be reached.
+const CONNECT_MS: u64 = 500;
+/// Longest such wait.
+const CONNECT_MS_MAX: u64 = 15_000;
+/// Milliseconds of a block on every chain but our own.
+const BLOCK_MS: u64 = 12_000;
+/// Bytes of the key by which observations are chosen.
+const KEY_BYTES: usize = 32;
+
+/// A key file cannot be read or written.
+pub const KEY_UNUSABLE: Code = Code::new(
+    Class::Operator,
+    "appliance_key_unusable",
+    "the appliance's own key file cannot be read or written",
+    "look at the permissions and the contents of `keys/` in the data directory",
+);
+/// The profile's parts do not exist.
+pub const PROFILE_UNUSABLE: Code = Code::new(
+    Class::Operator,
+    "profile_unusable",
+    "a profile names a part that this program does not have",
+    "check it with `waag profile check FILE`",
+);
+
+/// The codes of this room.
+pub const CODES: &[Code] = &[KEY_UNUSABLE, PROFILE_UNUSABLE];
+
+/// How an appliance is started beyond its settings.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// Bring the chain along.
+    pub dev: bool,
+    /// Where a crash test wants it to stop.
+    pub stop_at: Option<(Point, u32, PathBuf)>,
+}
+
+/// A running appliance.
+pub struct Appliance {
+    /// Its tasks.
+    pub tasks: Tasks,
+    /// Where it answers.
+    pub server: server::Handle,
+    /// The address of the chain it uses.
+    pub chain_url: String,
+    devnet: Option<devnet::Handle>,
+}
+
+impl Appliance {
+    /// Starts everything. The port is bound and the data directory locked before anything heavy; the chain is
+    /// connected to in the background, so that the appliance answers at once and outlives its chain.
+    ///
+    /// # Errors
+    /// When the data directory, the port, a profile, a key or the own chain cannot be used.
+    pub async fn start(context: &Context, configured: &Configured, start: Start) -> Result<Self, Failure> {
+        let settings = configured.settings();
+        let tasks = Tasks::new();
+        let bound = server::bind(server_options(settings)).await.map_err(|error| error.fault())?;
+        let is_new = !settings.data_dir.join("db").exists();
+        let kept = store::Options::from_settings(&settings.store).map_err(super::context::refused)?;
+        let store = Store::open(&settings.data_dir, kept).await.map_err(|error| error.fault())?;
+        let parts = parts(context, settings, &store)?;
+        let challenges = assemble(&configured.profiles, &parts)?;
+        let engine = catalog::engine(&configured.profiles, &parts)?;
+        let points =
+            start.stop_at.map_or_else(Points::default, |(point, passes, marker)| Points::armed(point, passes, marker));
+        let pipeline = Pipeline::open(store, Arc::clone(&context.clock), challenges, points)
+            .await
+            .map_err(|error| error.fault())?;
+        let scheduler = Scheduler::new(slots(settings));
+        let (facts, seen) = watch::channel(None);
+        let (doors, door_facts) = watch::channel(None);
+        let state = server::State {
+            pipeline: pipeline.clone(),
+            facts: door_facts,
+            scheduler: scheduler.clone(),
+            clock: Arc::clone(&context.clock),
+            nonces_since_ms: if is_new { 0 } else { context.clock.now_ms() },
+        };
+        let server = bound.start(state, &tasks);
+        let devnet = if start.dev { Some(own_chain(context, settings, &tasks).await?) } else { None };
+        let chain_url = devnet.as_ref().map_or_else(|| settings.endpoints().join(","), devnet::Handle::url);
+        let appliance = Self { tasks, server, chain_url, devnet };
+        let block_ms = if appliance.devnet.is_some() { settings.devnet.block_ms } else { block_ms(settings) };
+        appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen);
+        appliance.tell_doors(context, doors, seen.clone(), block_ms);
+        appliance.follow(context, settings, &pipeline, facts, seen)?;
+        Ok(appliance)
+    }
+
+    /// Starts the actors that need no chain.
+    fn run_pipeline(
+        &self,
+        pipeline: &Pipeline,
+        scheduler: Scheduler,
+        engine: Arc<dyn Engine>,
+        facts: &watch::Receiver<Option<Facts>>,
+    ) {
+        let token = self.tasks.token();
+        self.tasks.spawn("stage runner", actors::run_stages(pipeline.clone(), token.clone()));
+        self.tasks.spawn("run keeper", actors::keep_runs(pipeline.clone(), facts.clone(), token.clone()));
+        self.tasks.spawn("ranker", actors::rank(pipeline.clone(), facts.clone(), token.clone()));
+        let workers = Workers { pipeline: pipeline.clone(), scheduler, engine, name: "local".to_owned() };
+        actors::run_workers(&workers, &self.tasks);
+    }
+
+    /// Hands the doors their part of what the follower sees.
+    fn tell_doors(
+        &self,
+        context: &Context,
+        doors: watch::Sender<Option<ChainFacts>>,
+        mut facts: watch::Receiver<Option<Facts>>,
+        block_ms: u64,
+    ) {
+        let (clock, token) = (Arc::clone(&context.clock), self.tasks.token().clone());
+        self.tasks.spawn("door facts", async move {
+            loop {
+                let now_ms = clock.now_ms();
+                doors.send_replace(facts.borrow_and_update().as_ref().map(|one| one.for_doors(block_ms, now_ms)));
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    changed = facts.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+
+    /// Connects to the chain, however long it takes, then follows it and sets weights.
+    fn follow(
+        &self,
+        context: &Context,
+        settings: &Settings,
+        pipeline: &Pipeline,
+        facts: watch::Sender<Option<Facts>>,
+        seen: watch::Receiver<Option<Facts>>,
+    ) -> Result<(), Failure> {
+        let hotkey = validator(context, settings, self.devnet.is_some())?;
+        let policy = WeightPolicy {
+            burn_uid: settings.weights.burn_uid,
+            interval_blocks: settings.weights.interval_blocks,
+            recheck_ms: if self.devnet.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms },
+        };
+        let options = chain::Options {
+            request_timeout_ms: settings.network.request_timeout_ms,
+            clock: Arc::clone(&context.clock),
+            ..chain::Options::new(self.chain_url.split(',').map(str::to_owned).collect())
+        };
+        let (netuid, pipeline, tasks) = (settings.network.netuid, pipeline.clone(), self.tasks.clone());
+        let (token, clock) = (self.tasks.token().clone(), Arc::clone(&context.clock));
+        self.tasks.spawn_essential("chain follower", async move {
+            let Some(client) = connect(options, clock, token.clone()).await else { return Ok(()) };
+            match hotkey {
+                Some(hotkey) => {
+                    let weigher =
+                        Weigher { client: client.clone(), hotkey, pipeline: pipeline.clone(), facts: seen, policy };
+                    tasks.spawn("weight setter", weigher.run(token.clone()));
+                }
+                None => warn!("no hotkey: everything is ranked, and no weights are set"),
+            }
+            Follower::new(client, netuid, pipeline, facts).run(token).await
+        });
+        Ok(())
+    }
+
+    /// Waits until the appliance is told to stop or stops by itself, then stops it in order.
+    ///
+    /// # Errors
+    /// When it stopped by itself.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+        tokio::select! {
+            () = stop => info!("stopping; a second signal ends the process at once"),
+            () = self.tasks.token().cancelled() => {}
+        }
+        self.stop().await
+    }
+
+    /// Stops everything in order.
+    ///
+    /// # Errors
+    /// When it had stopped by itself before.
+    pub async fn stop(self) -> Result<(), Failure> {
+        let left = self.tasks.drain(DRAIN).await;
+        if !left.is_empty() {
+            warn!(?left, "these tasks did not end in time; what they held is taken up again at the next start");
+        }
+        if let Some(devnet) = self.devnet {
+            devnet.stop().await;
+        }
+        self.tasks.failure().map_or(Ok(()), |failure| Err(ENDED.because(failure).into()))
+    }
+}
+
+fn server_options(settings: &Settings) -> server::Options {
+    let connections_max = usize::try_from(settings.server.connections_max).unwrap_or(usize::MAX);
+    server::Options { connections_max, ..server::Options::new(settings.server.listen) }
+}
+
+const fn block_ms(_settings: &Settings) -> u64 {
+    BLOCK_MS
+}
+
+async fn connect(options: chain::Options, clock: Arc<dyn Clock>, token: CancellationToken) -> Option<Client> {
+    let mut wait_ms = CONNECT_MS;
+    loop {
+        let tried = tokio::select! {
+            () = token.cancelled() => return None,
+            tried = Client::connect(options.clone()) => tried,
+        };
+        match tried {
+            Ok(client) => return Some(client),
+            Err(error) => warn!(error = %error.fault(), wait_ms, "the chain cannot be reached; trying again"),
+        }
+        tokio::select! {
+            () = token.cancelled() => return None,
+            () = clock.sleep(Duration::from_millis(wait_ms)) => {}
+        }
+        wait_ms = (wait_ms * 2).min(CONNECT_MS_MAX);
+    }
+}
+
+/// Starts the own chain with a subnet and a validator; its state stays in the data directory.
+async fn own_chain(context: &Context, settings: &Settings, tasks: &Tasks) -> Result<devnet::Handle, Failure> {
+    let folder = settings.data_dir.join("chain");
+    std::fs::create_dir_all(&folder)
+        .map_err(|source| KEY_UNUSABLE.because(format!("cannot create {}: {source}", folder.display())))?;
+    let options = devnet::Options {
+        listen: settings.devnet.listen,
+        blocks: Blocks::Interval { ms: settings.devnet.block_ms },
+        finality_lag: u32::try_from(settings.devnet.finality_lag_blocks).unwrap_or(u32::MAX),
+        state: Some(folder.join("devnet.state")),
+        ..devnet::Options::default()
+    };
+    let chain = chain_verb::start(options, tasks, context).await?;
+    let owner = Keypair::from_uri("//Alice").map_err(|error| error.fault())?.account();
+    let validator = validator(context, settings, true)?.map_or(owner, |key| key.account());
+    chain_verb::prepare(&chain.url(), settings.network.netuid, &owner, &validator).await?;
+    Ok(chain)
+}
+
+/// Whose weights are set: the settings' hotkey; on the own chain, without a wallet, a dev account.
+fn validator(context: &Context, settings: &Settings, own_chain: bool) -> Result<Option<Arc<Keypair>>, Failure> {
+    let wallet = context.wallet(settings)?;
+    if wallet.hotkey_path().exists() {
+        return Ok(Some(Arc::new(wallet.hotkey()?)));
+    }
+    if own_chain {
+        return Ok(Some(Arc::new(Keypair::from_uri("//Bob").map_err(|error| error.fault())?)));
+    }
+    Ok(None)
+}
+
+/// What stages are made of. The key for observations is made at the first start and kept.
+fn parts(context: &Context, settings: &Settings, store: &Store) -> Result<Parts, Failure> {
+    Ok(Parts {
+        blobs: store.blobs().clone(),
+        observation_key: own_key(context, settings)?,
+        host: context.host()?,
+        onnx_library: settings.onnx.library.clone(),
+    })
+}
+
+fn own_key(context: &Context, settings: &Settings) -> Result<[u8; KEY_BYTES], Failure> {
+    use std::{
+        fs,
+        io::{ErrorKind, Write as _},
+        os::unix::fs::OpenOptionsExt as _,
+    };
+
+    let folder = settings.data_dir.join("keys");
+    let path = folder.join("observations.key");
+    let failed = |source: std::io::Error| KEY_UNUSABLE.because(format!("{}: {source}", path.display()));
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice());
+            key.map_err(|_source| KEY_UNUSABLE.because(format!("{} has not 32 bytes", path.display())).into())
+        }
+        Err(source) if source.kind() == ErrorKind::NotFound => {
+            let mut key = [0; KEY_BYTES];
+            context.entropy.fill(&mut key);
+            fs::create_dir_all(&folder).map_err(failed)?;
+            // Written beside and renamed: a crash leaves no half key.
+            let beside = folder.join("observations.key.new");
+            drop(fs::remove_file(&beside));
+            let mut file =
+                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
+            file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed)?;
+            fs::rename(&beside, &path).map_err(failed)?;
+            Ok(key)
+        }
+        Err(source) => Err(failed(source).into()),
+    }
+}
+
+fn assemble(profiles: &[Profile], parts: &Parts) -> Result<Challenges, Failure> {
+    let mut challenges = Challenges::new();
+    for profile in profiles {
+        profile.check(&BuiltIn).map_err(super::context::refused)?;
+        let rule = score::rule(&profile.ranking.rule)
+            .ok_or_else(|| PROFILE_UNUSABLE.because(format!("rule `{}`", profile.ranking.rule)))?;
+        let challenge = Challenge::assemble(profile, catalog::stages(profile, parts)?, rule);
+        challenges.insert(challenge.slug.clone(), Arc::new(challenge));
+    }
+    Ok(challenges)
+}
+
+fn slots(settings: &Settings) -> Slots {
+    let machine = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cpus = if settings.slots.cpus == 0 { machine } else { settings.slots.cpus };
+    // Without a limit of its own, memory is not what jobs wait for.
+    let memory_mib = if settings.slots.memory_mib == 0 { u64::MAX / 2 } else { settings.slots.memory_mib };
+    Slots { cpus, memory_mib, gpus: Vec::new() }
+}

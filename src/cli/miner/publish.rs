@@ -1,0 +1,160 @@
+//! Publishing: checks on this machine, the commitment, the signed upload; each step done once however often it is
+//! begun again.
+
+use std::{fs, time::Duration};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    ARTIFACT_UNREADABLE, Commit, Committed, Step, Watch, commit,
+    seals::{SEALS_UNUSABLE, Seal, Seals},
+};
+use crate::{
+    auth::{Nonce, Statement, Subject},
+    chain,
+    clock::Clock,
+    config::Profile,
+    fault::Fault,
+    gym::policy::BackendChoice,
+    ids::{Digest, Entropy, Hotkey, SubmissionId},
+    server::client,
+    stage::{catalog, checks},
+};
+
+/// Bytes of the largest artifact that any profile may allow: what is larger need not be read.
+const READ_BYTES_MAX: u64 = crate::config::profile::limits::ARTIFACT_BYTES;
+/// The longest wait that an appliance is believed.
+const RETRY_AFTER_S_MAX: u64 = 60;
+
+/// What to publish, and where.
+#[derive(Clone, Copy)]
+pub struct Publish<'a> {
+    /// The artifact, its challenge, and who publishes it.
+    pub commit: Commit<'a>,
+    /// The appliance.
+    pub api: &'a client::Client,
+    /// The challenge's profile, whose checks are made here first; `None` sends without looking.
+    pub checks: Option<&'a Profile>,
+    /// Upload only: what was committed before is not looked for on chain.
+    pub skip_commit: bool,
+    /// How long to come again when the appliance asks for it, in milliseconds.
+    pub patience_ms: u64,
+}
+
+/// A published artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// The submission's id there.
+    pub submission: SubmissionId,
+    /// Whether the appliance had the artifact before.
+    pub again: bool,
+    /// The challenge.
+    pub challenge: String,
+    /// Who published it.
+    pub hotkey: Hotkey,
+    /// SHA-256 of the artifact.
+    pub artifact: Digest,
+    /// Its size.
+    pub bytes: u64,
+    /// The commitment, unless it was skipped.
+    pub committed: Option<Committed>,
+}
+
+/// Checks, commits if need be, and uploads. Begun again after any interruption, it goes on where it was.
+///
+/// # Errors
+/// The miner's fault that a check found, or what chain or appliance refused.
+pub async fn publish(
+    chain: &chain::Client,
+    what: &Publish<'_>,
+    entropy: &dyn Entropy,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<Published, Fault> {
+    let artifact = read(what)?;
+    if let Some(profile) = what.checks {
+        check(profile, &artifact)?;
+        watch(&Step::Checked);
+    }
+    let committed = if what.skip_commit { None } else { Some(commit(chain, &what.commit, entropy, watch).await?) };
+    let digest = Digest::of(&artifact);
+    let genesis = chain.genesis_hash();
+    let seals = Seals::open(what.commit.artifact)?;
+    let seal = seals.find(&what.commit.subject(&genesis, digest)).cloned().ok_or_else(|| {
+        SEALS_UNUSABLE.because(format!("`{}` has no salt for this artifact: commit first", seals.path().display()))
+    })?;
+    let bytes = artifact.len() as u64;
+    let uploaded = upload(what, &seal, artifact, entropy, clock, watch).await?;
+    watch(&Step::Accepted { submission: uploaded.submission.to_string() });
+    Ok(Published {
+        submission: uploaded.submission,
+        again: uploaded.again,
+        challenge: what.commit.challenge.to_string(),
+        hotkey: what.commit.hotkey.account(),
+        artifact: digest,
+        bytes,
+        committed,
+    })
+}
+
+fn read(what: &Publish<'_>) -> Result<Bytes, Fault> {
+    let path = what.commit.artifact;
+    let unreadable = |why: String| ARTIFACT_UNREADABLE.because(format!("`{}`: {why}", path.display()));
+    let about = fs::metadata(path).map_err(|source| unreadable(source.to_string()))?;
+    if about.len() > READ_BYTES_MAX {
+        return Err(unreadable(format!("{} bytes; no challenge takes more than {READ_BYTES_MAX}", about.len())));
+    }
+    fs::read(path).map(Bytes::from).map_err(|source| unreadable(source.to_string()))
+}
+
+/// The operator's own checks. The embedded backend stands for whatever the operator has: nothing is run here.
+fn check(profile: &Profile, artifact: &[u8]) -> Result<(), Fault> {
+    let environments = catalog::rollouts_of(profile).map(|options| options.environments).unwrap_or_default();
+    checks::check(artifact, &catalog::limits(profile), &environments, &BackendChoice::Embedded).map(drop)
+}
+
+/// Uploads, and comes again while the appliance asks for it and patience lasts. Every try is signed anew.
+async fn upload(
+    what: &Publish<'_>,
+    seal: &Seal,
+    artifact: Bytes,
+    entropy: &dyn Entropy,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<crate::server::views::Uploaded, Fault> {
+    let total_bytes = artifact.len() as u64;
+    let salt = seal.salt_bytes()?;
+    let deadline_ms = clock.now_ms().saturating_add_unsigned(what.patience_ms);
+    loop {
+        watch(&Step::Uploading { sent_bytes: 0, total_bytes });
+        let statement = Statement {
+            genesis: seal.genesis.0,
+            netuid: what.commit.netuid,
+            hotkey: what.commit.hotkey.account(),
+            timestamp_ms: clock.now_ms(),
+            nonce: Nonce::random(entropy),
+            subject: Subject::Upload {
+                challenge: what.commit.challenge.clone(),
+                artifact: seal.artifact,
+                salt,
+                size_bytes: total_bytes,
+            },
+        };
+        let signed = statement.sign(what.commit.hotkey);
+        let error = match what.api.upload(what.commit.challenge.as_str(), &signed, artifact.clone()).await {
+            Ok(uploaded) => {
+                watch(&Step::Uploading { sent_bytes: total_bytes, total_bytes });
+                return Ok(uploaded);
+            }
+            Err(error) => error,
+        };
+        let Some(after_s) = error.retry_after_s() else { return Err(error.fault()) };
+        let after_ms = after_s.clamp(1, RETRY_AFTER_S_MAX) * 1000;
+        if clock.now_ms().saturating_add_unsigned(after_ms) > deadline_ms {
+            return Err(error.fault());
+        }
+        watch(&Step::Waiting { code: error.code(), after_ms });
+        clock.sleep(Duration::from_millis(after_ms)).await;
+    }
+}

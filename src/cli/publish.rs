@@ -1,0 +1,93 @@
+//! `waag publish`: an artifact checked, committed and uploaded.
+
+use std::path::PathBuf;
+
+use super::{
+    Context, Failure, Outcome,
+    exit::{answer, note},
+    miner::{self, Commit, Publish},
+    progress,
+};
+use crate::{chain::Slug, config::Profile, server::client::Client};
+
+/// Arguments of `waag publish`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag publish my-policy.tar
+  waag publish my-policy.tar --api https://subnet.example --wallet.name miner --wallet.hotkey h1
+  waag publish my-policy.tar --skip-commit      after `waag commit`, upload only
+
+It checks the archive as the operator will, commits to it on chain unless that is done, waits until the commitment is \
+final, and uploads it signed by the hotkey. Interrupted at any point, the same line goes on where it was; done twice, \
+it does it once. The salt is kept in my-policy.tar.waag-salt.json: keep that file until the upload is taken.")]
+pub struct Args {
+    /// The artifact
+    bundle: PathBuf,
+    /// The challenge [default: the only one that the appliance serves]
+    #[arg(long, value_name = "NAME")]
+    challenge: Option<String>,
+    /// Upload only; the commitment was made before
+    #[arg(long)]
+    skip_commit: bool,
+    /// Send it without checking it here
+    #[arg(long)]
+    skip_checks: bool,
+    /// How long to come again while the appliance waits for the commitment to be final
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    patience: u64,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the artifact breaks a rule, or chain or appliance refuse.
+pub async fn run(context: &Context, args: &Args) -> Outcome {
+    Failure::unless_there(&args.bundle)?;
+    let configured = context.configured()?;
+    let settings = configured.settings();
+    let api = Client::new(&context.api(settings)).map_err(|error| error.fault())?;
+    // The appliance is asked before anything is paid or committed.
+    let (slug, profile) = match served(&api, args.challenge.as_deref()).await? {
+        Some(served) => served,
+        None => {
+            return Err(Failure::usage(format!("say which challenge with `--challenge`; {}", offered(&api).await?)));
+        }
+    };
+    let hotkey = context.wallet(settings)?.hotkey()?;
+    let chain = context.chain(settings).await?;
+    let what = Publish {
+        commit: Commit { netuid: settings.network.netuid, challenge: &slug, hotkey: &hotkey, artifact: &args.bundle },
+        api: &api,
+        checks: (!args.skip_checks).then_some(&profile),
+        skip_commit: args.skip_commit,
+        patience_ms: args.patience.saturating_mul(1000),
+    };
+    let watch = progress::teller(context.json());
+    let published = miner::publish(&chain, &what, &context.entropy, &*context.clock, &watch).await?;
+    answer(context.json(), &published, || published.submission.to_string());
+    if !context.json() {
+        note(format_args!("`waag why {}` tells how it goes", published.submission));
+    }
+    Ok(())
+}
+
+/// The challenge that was named, or the only one that the appliance serves, with the profile by which it judges.
+async fn served(api: &Client, named: Option<&str>) -> Result<Option<(Slug, Profile)>, Failure> {
+    let challenges = api.challenges().await.map_err(|error| error.fault())?;
+    let only = if challenges.len() == 1 { challenges.first() } else { None };
+    let found = match named {
+        Some(name) => challenges.iter().find(|challenge| challenge.slug == name),
+        None => only,
+    };
+    let Some(challenge) = found else { return Ok(None) };
+    let slug = challenge.slug.parse().map_err(|source| Failure::usage(format!("`{}`: {source}", challenge.slug)))?;
+    let profile = Profile::parse(&challenge.profile, "the appliance's profile").map_err(super::context::refused)?;
+    Ok(Some((slug, profile)))
+}
+
+async fn offered(api: &Client) -> Result<String, Failure> {
+    let challenges = api.challenges().await.map_err(|error| error.fault())?;
+    let names: Vec<&str> = challenges.iter().map(|challenge| challenge.slug.as_str()).collect();
+    Ok(format!("the appliance serves {}", names.join(", ")))
+}

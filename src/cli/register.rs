@@ -1,0 +1,116 @@
+//! `waag register`: a place in the subnet for a hotkey.
+
+use super::{
+    Configured, Context, Failure, Outcome,
+    devnet::{Controls, GIFT_RAO},
+    exit::{answer, confirm, note},
+    miner, progress,
+};
+use crate::{
+    chain::{Keypair, Wallet, WalletError},
+    config::settings::Settings,
+};
+
+/// The network that is one's own.
+const DEVNET: &str = "devnet";
+/// What stays in the account for fees and its own existence, in rao.
+const FEES_RAO: u64 = 10_000_000;
+/// Rao of one unit of the chain's currency.
+const RAO: f64 = 1e9;
+
+/// Arguments of `waag register`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag register --wallet.name miner --wallet.hotkey h1 --netuid 12
+  waag register --create --yes       on a devnet: make the keys, register
+
+The coldkey pays the subnet's present price; it is shown first, and nothing is paid without a yes. A hotkey that is registered already is left as it is: exit code 0.")]
+pub struct Args {
+    /// Pay without asking
+    #[arg(long, short)]
+    yes: bool,
+    /// Make the wallet's keys when they are missing
+    #[arg(long)]
+    create: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the wallet, the chain or the price does not allow it.
+pub async fn run(context: &Context, args: &Args) -> Outcome {
+    let configured = context.configured()?;
+    let settings = configured.settings();
+    let wallet = context.wallet(settings)?;
+    let (coldkey, hotkey) = keys(context, args, &wallet)?;
+    let client = context.chain(settings).await?;
+    let netuid = settings.network.netuid;
+    let quote = miner::quote(&client, netuid, &coldkey.account(), &hotkey.account()).await?;
+    if quote.uid.is_none() {
+        let (cost, balance) = (tao(quote.cost_rao), tao(quote.balance_rao));
+        if !context.json() {
+            note(format_args!("subnet {netuid} on {}", named(&configured)));
+            note(format_args!("hotkey {} of coldkey {}", quote.hotkey, quote.coldkey));
+            note(format_args!("the registration costs {cost} now; the coldkey has {balance}"));
+        }
+        if !args.yes {
+            confirm(&format!("pay {cost} for a place in subnet {netuid}?"))?;
+        }
+        fund(context, settings, &quote).await?;
+    }
+    let watch = progress::teller(context.json());
+    let registered = miner::register(&client, netuid, &coldkey, &hotkey.account(), &watch).await?;
+    answer(context.json(), &registered, || {
+        format!("{} has uid {} in subnet {netuid}", registered.hotkey, registered.uid)
+    });
+    Ok(())
+}
+
+/// A devnet's funds are worth nothing, so that whoever has none there is given some.
+async fn fund(context: &Context, settings: &Settings, quote: &miner::Quote) -> Outcome {
+    let is_enough = quote.balance_rao > quote.cost_rao.saturating_add(FEES_RAO);
+    let endpoints = settings.endpoints();
+    let (DEVNET, false, Some(url)) = (settings.network.name.as_str(), is_enough, endpoints.first()) else {
+        return Ok(());
+    };
+    if !context.json() {
+        note(format_args!("the devnet gives {} to {}", tao(GIFT_RAO), quote.coldkey));
+    }
+    Controls::connect(url).await?.fund(&quote.coldkey, GIFT_RAO).await?;
+    Ok(())
+}
+
+/// The keys of the wallet, made when that was asked for.
+fn keys(context: &Context, args: &Args, wallet: &Wallet) -> Result<(Keypair, Keypair), Failure> {
+    let made = |read: Result<Keypair, WalletError>, make: &dyn Fn() -> Result<Keypair, WalletError>| match read {
+        Err(WalletError::Missing { path }) if args.create => {
+            if !context.json() {
+                note(format_args!("making `{}`: whoever reads this file owns the key", path.display()));
+            }
+            make()
+        }
+        other => other,
+    };
+    let hinted = |error: WalletError| {
+        let mut fault = error.fault();
+        if matches!(error, WalletError::Missing { .. }) {
+            "`--create` makes the missing keys".clone_into(&mut fault.hint);
+        }
+        Failure::from(fault)
+    };
+    let coldkey = made(wallet.coldkey(), &|| wallet.create_coldkey(&context.entropy)).map_err(hinted)?;
+    let hotkey = made(wallet.hotkey(), &|| wallet.create_hotkey(&context.entropy)).map_err(hinted)?;
+    Ok((coldkey, hotkey))
+}
+
+fn named(configured: &Configured) -> &str {
+    let settings: &Settings = configured.settings();
+    &settings.network.name
+}
+
+/// An amount for people.
+#[expect(clippy::cast_precision_loss, reason = "shown, never computed with")]
+fn tao(rao: u64) -> String {
+    format!("τ{:.4}", rao as f64 / RAO)
+}
