@@ -1,1 +1,8 @@
+//! Everything that is tested from outside, in one binary.
 
+#![allow(missing_docs, reason = "tests are read, not looked up")]
+
+mod cli;
+mod docs;
+mod pipeline;
+mod play;

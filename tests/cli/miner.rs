@@ -1,0 +1,115 @@
+//! The miner's verbs against a devnet and real policies.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use super::{Said, devnet::Devnet, folder, run};
+
+const CAST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/cast");
+
+fn on(devnet: &Devnet, dir: &Path, args: &[&str]) -> Said {
+    run(dir, &[&devnet.flags()[..], args, &["--json"]].concat())
+}
+
+fn pack(dir: &Path, out: &str, files: &[&str]) -> Value {
+    let files: Vec<String> = files.iter().map(|pair| pair.replace('@', CAST)).collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let said = run(dir, &[&["pack", "--out", out, "--json"], &files[..]].concat());
+    assert_eq!(said.exit, 0, "{}", said.stdout);
+    said.json()
+}
+
+#[test]
+fn a_key_is_made_registered_once_and_commits_once() {
+    let dir = folder();
+    let devnet = Devnet::start(dir.path(), &["--block-ms", "50"]);
+    let missing = on(&devnet, dir.path(), &["register", "--yes"]);
+    assert_eq!((missing.exit, missing.json()["error"]["code"].as_str()), (4, Some("wallet_missing")));
+    let unasked = on(&devnet, dir.path(), &["register", "--create"]);
+    assert_eq!(unasked.json()["error"]["code"], "not_confirmed", "nobody answers without a terminal");
+    let first = on(&devnet, dir.path(), &["register", "--yes"]);
+    assert_eq!(first.exit, 0, "{}", first.stdout);
+    assert_eq!(first.json()["again"], false);
+    let second = on(&devnet, dir.path(), &["register"]);
+    assert_eq!((second.exit, &second.json()["again"]), (0, &Value::Bool(true)));
+    assert_eq!(second.json()["uid"], first.json()["uid"]);
+
+    let packed = pack(dir.path(), "p.tar", &["CartPole-v1=@/generalist/CartPole-v1.onnx"]);
+    let committed = on(&devnet, dir.path(), &["commit", "p.tar"]);
+    assert_eq!(committed.exit, 0, "{}", committed.stdout);
+    let committed = committed.json();
+    assert_eq!(committed["artifact"], packed["digest"]);
+    assert!(committed["field"].as_str().expect("text").starts_with("waag1:quickstart:"));
+    let again = on(&devnet, dir.path(), &["commit", "p.tar"]).json();
+    assert_eq!(
+        (&again["again"], &again["field"], &again["block"]),
+        (&true.into(), &committed["field"], &committed["block"])
+    );
+
+    let salt: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("p.tar.waag-salt.json")).expect("kept")).expect("JSON");
+    assert_eq!(salt["seals"][0]["block"], committed["block"]);
+    assert!(salt["seals"][0].get("signed").is_none(), "nothing is under way any more");
+
+    // Another challenge's field stands beside it.
+    let other = on(&devnet, dir.path(), &["commit", "p.tar", "--challenge", "another"]).json();
+    assert_eq!(other["again"], false);
+    let kept = on(&devnet, dir.path(), &["commit", "p.tar"]).json();
+    assert_eq!((&kept["again"], &kept["field"]), (&true.into(), &committed["field"]));
+}
+
+#[test]
+fn an_unregistered_hotkey_cannot_commit() {
+    let dir = folder();
+    let devnet = Devnet::start(dir.path(), &["--block-ms", "50"]);
+    assert_eq!(on(&devnet, dir.path(), &["register", "--create"]).json()["error"]["code"], "not_confirmed");
+    pack(dir.path(), "p.tar", &["CartPole-v1=@/generalist/CartPole-v1.onnx"]);
+    let refused = on(&devnet, dir.path(), &["commit", "p.tar"]);
+    assert_eq!((refused.exit, refused.json()["error"]["code"].as_str()), (3, Some("chain_commit_not_allowed")));
+}
+
+#[test]
+fn the_same_files_pack_to_the_same_bytes() {
+    let dir = folder();
+    let files = ["CartPole-v1=@/specialist/CartPole-v1.onnx", "Pendulum-v1=@/specialist/Pendulum-v1.onnx"];
+    let first = pack(dir.path(), "a.tar", &files);
+    let second = pack(dir.path(), "b.tar", &[files[1], files[0]]);
+    assert_eq!(first["digest"], second["digest"]);
+    assert_eq!(fs::read(dir.path().join("a.tar")).unwrap(), fs::read(dir.path().join("b.tar")).unwrap());
+}
+
+#[test]
+fn a_check_shows_every_episode() {
+    let dir = folder();
+    pack(
+        dir.path(),
+        "p.tar",
+        &["CartPole-v1=@/generalist/CartPole-v1.onnx", "Pendulum-v1=@/generalist/Pendulum-v1.onnx"],
+    );
+    let said = run(dir.path(), &["check", "p.tar", "--seeds", "0..19", "--env", "CartPole-v1", "--json"]);
+    assert_eq!(said.exit, 0, "{}", said.stdout);
+    let found = said.json();
+    assert_eq!(found["environments"].as_object().expect("a table").len(), 1);
+    let cart_pole = &found["environments"]["CartPole-v1"];
+    let episodes = cart_pole["episodes"].as_array().expect("a list");
+    assert_eq!(episodes.len(), 20);
+    assert_eq!(episodes[7]["seed"], 7);
+    for key in ["seed", "return", "length", "success", "outcome"] {
+        assert!(!episodes[0][key].is_null(), "{key}");
+    }
+    assert!(cart_pole["successes"].as_u64().expect("a number") >= 18, "{cart_pole}");
+    assert!(found["backend"]["name"].is_string());
+    // Any number of threads gives the same.
+    let single =
+        run(dir.path(), &["check", "p.tar", "--seeds", "0..19", "--env", "CartPole-v1", "--threads", "1", "--json"]);
+    assert_eq!(single.json(), found);
+}
+
+#[test]
+fn a_broken_archive_is_the_miners_fault() {
+    let dir = folder();
+    fs::write(dir.path().join("p.tar"), b"not a tar").unwrap();
+    let said = run(dir.path(), &["check", "p.tar", "--json"]);
+    assert_eq!((said.exit, said.json()["error"]["class"].as_str()), (3, Some("miner")));
+}

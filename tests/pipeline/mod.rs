@@ -1,0 +1,4 @@
+//! The pipeline on a hand-driven clock: five shapes of competition, and what must never happen in any of them.
+
+mod skeletons;
+pub mod world;

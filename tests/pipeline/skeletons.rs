@@ -1,0 +1,229 @@
+//! Five shapes of competition through one pipeline.
+
+use serde_json::json;
+use waag::{
+    fault::Class,
+    ids::Hotkey,
+    pipeline::{Error, life::Status},
+    store::events,
+};
+
+use super::world::{BROKEN, NO_DISK, World};
+
+const fn hotkey(miner: u8) -> Hotkey {
+    Hotkey([miner; 32])
+}
+
+async fn assert_chain_intact(world: &World) {
+    let report = world.pipeline.store().db().read(events::verify_chain).await.expect("reads");
+    assert!(report.events > 0);
+}
+
+#[tokio::test]
+async fn a_duel_is_void_when_the_king_changed_and_is_fought_again() {
+    let mut world = World::open("duel").await;
+    let king = world.submit(1, 1.0).await;
+    world.settle().await;
+    assert_eq!(world.status(king).await, Status::Ranked);
+
+    // Two challengers at once: both runs are frozen against the same king, so the second fold meets a new one.
+    let strong = world.submit(2, 3.0).await;
+    let weak = world.submit(3, 2.0).await;
+    world.settle().await;
+    assert_eq!(world.statuses(&[king, strong, weak]).await, [Status::Lost, Status::Ranked, Status::Lost]);
+    assert_eq!(world.shares().await, [(hotkey(2), 1.0)]);
+    let story = world.pipeline.story(weak).await.expect("there");
+    let happened: Vec<&str> = story.events.iter().map(|event| event.kind.as_str()).collect();
+    assert!(happened.contains(&"run_void"), "{happened:?}");
+    assert_chain_intact(&world).await;
+}
+
+#[tokio::test]
+async fn two_of_three_workers_outvote_a_liar() {
+    let mut world = World::open("quorum").await;
+    world.script.lock().expect("free").liars.push("w1".to_owned());
+    let submission = world.submit(1, 4.0).await;
+    world.settle().await;
+    assert_eq!(world.status(submission).await, Status::Ranked);
+    let story = world.pipeline.story(submission).await.expect("there");
+    assert_eq!(story.verdicts.last().expect("judged").evidence, json!({ "score": 4.0 }));
+}
+
+#[tokio::test]
+async fn workers_that_all_disagree_blame_nobody() {
+    let mut world = World::open("quorum").await;
+    world.script.lock().expect("free").liars.extend(["w0".to_owned(), "w1".to_owned(), "w2".to_owned()]);
+    let submission = world.submit(1, 4.0).await;
+    world.rest().await;
+    let story = world.pipeline.story(submission).await.expect("there");
+    assert_eq!(story.submission.status, Status::Retry);
+    let fault = story.submission.fault.expect("a retry has a reason");
+    assert_eq!((fault.class, fault.code.as_str()), (Class::Infra, "no_quorum"));
+
+    world.script.lock().expect("free").liars.clear();
+    world.settle().await;
+    assert_eq!(world.status(submission).await, Status::Ranked);
+}
+
+#[tokio::test]
+async fn a_worker_never_gets_two_replicas_of_one_job() {
+    let mut world = World::open("quorum").await;
+    world.submit(1, 4.0).await;
+    let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
+    let challenge = world.pipeline.challenge("quorum").expect("known").clone();
+    world.pipeline.finish(&attempt, waag::stage::Outcome::Pass(json!(null))).await.expect("finishes");
+    let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
+    let outcome = challenge.steps[1].stage.run(&attempt.work).await;
+    world.pipeline.finish(&attempt, outcome).await.expect("finishes");
+    let first = world.pipeline.claim_replica("one").await.expect("claims");
+    assert!(first.is_some());
+    assert_eq!(world.pipeline.claim_replica("one").await.expect("claims"), None);
+    assert!(world.pipeline.claim_replica("two").await.expect("claims").is_some());
+}
+
+#[tokio::test]
+async fn a_frozen_run_compares_many_on_one_seed_and_runs_its_later_rounds() {
+    let mut world = World::open("rounds").await;
+    let mut ids = Vec::new();
+    for miner in 1..=20 {
+        ids.push(world.submit(miner, f64::from(miner)).await);
+    }
+    world.settle().await;
+    world.settle().await;
+    world.settle().await;
+    let statuses = world.statuses(&ids).await;
+    assert_eq!(statuses.iter().filter(|status| **status == Status::Lost).count(), 19);
+    assert_eq!(statuses[19], Status::Ranked);
+    let (runs, jobs): (i64, i64) = world
+        .pipeline
+        .store()
+        .db()
+        .read(|conn| {
+            let count = |sql: &str| conn.query_row(sql, [], |row| row.get(0));
+            Ok::<_, Error>((
+                count("SELECT count(*) FROM runs WHERE state = 'ranked'")?,
+                count("SELECT count(*) FROM jobs WHERE state = 'done'")?,
+            ))
+        })
+        .await
+        .expect("reads");
+    // One run with the arrivals and the two rounds that follow it; each contestant has one job and then three.
+    assert_eq!((runs, jobs), (3, 3 * 20 * 4));
+    assert_chain_intact(&world).await;
+}
+
+#[tokio::test]
+async fn a_broken_contestant_is_rejected_alone_and_an_infra_fault_only_delays() {
+    let mut world = World::open("rounds").await;
+    let good = world.submit(1, 1.0).await;
+    let broken = world.submit(2, 9.0).await;
+    let unlucky = world.submit(3, 2.0).await;
+    {
+        let mut script = world.script.lock().expect("free");
+        script.faults.insert(waag::ids::Digest::of(&[2, 0]), vec![BROKEN.because("bad"); 1]);
+        // More failures than one job's replicas may have: the run goes on without it, the next takes it in.
+        script.faults.insert(waag::ids::Digest::of(&[3, 0]), vec![NO_DISK.because("full"); 3]);
+    }
+    for _ in 0..6 {
+        world.settle().await;
+    }
+    assert_eq!(world.statuses(&[good, broken, unlucky]).await, [Status::Lost, Status::Rejected, Status::Ranked]);
+    let fault = world.pipeline.story(broken).await.expect("there").submission.fault.expect("has one");
+    assert_eq!((fault.class, fault.code.as_str()), (Class::Miner, "broken"));
+}
+
+#[tokio::test]
+async fn nothing_is_paid_before_a_person_approved_it() {
+    let mut world = World::open("approval").await;
+    let yes = world.submit(1, 1.0).await;
+    let no = world.submit(2, 5.0).await;
+    world.settle().await;
+    assert_eq!(world.statuses(&[yes, no]).await, [Status::Held, Status::Held]);
+    assert_eq!(world.pipeline.ranking("approval").await.expect("reads"), None);
+
+    world.pipeline.decide(no, false, "ada", "smells").await.expect("decides");
+    world.pipeline.decide(yes, true, "ada", "fine").await.expect("decides");
+    world.settle().await;
+    assert_eq!(world.statuses(&[yes, no]).await, [Status::Ranked, Status::Rejected]);
+    assert_eq!(world.shares().await, [(hotkey(1), 1.0)]);
+
+    world.pipeline.unapprove(yes, "ada", "on second thought").await.expect("takes back");
+    world.settle().await;
+    assert_eq!(world.status(yes).await, Status::Held);
+    assert_eq!(world.shares().await, []);
+}
+
+#[tokio::test]
+async fn a_service_reports_shares_and_they_expire() {
+    let mut world = World::open("report").await;
+    let body = json!({ hotkey(1).to_string(): 0.25, hotkey(2).to_string(): 0.5 });
+    world.pipeline.report("report", "scores", body, 2_000_000).await.expect("stored");
+    world.settle().await;
+    assert_eq!(world.shares().await.len(), 2);
+    let ranking = world.pipeline.ranking("report").await.expect("reads").expect("ranked").ranking;
+    assert!((ranking.burned - 0.25).abs() < 1e-12);
+}
+
+#[tokio::test]
+async fn a_replacement_takes_its_predecessors_place_only_with_a_verdict() {
+    let mut world = World::open("rounds").await;
+    let old = world.submit_version(1, 0, 1.0).await;
+    for _ in 0..2 {
+        world.settle().await;
+    }
+    assert_eq!(world.status(old).await, Status::Ranked);
+    let new = world.submit_version(1, 1, 2.0).await;
+    assert_eq!(world.status(old).await, Status::Ranked);
+    for _ in 0..2 {
+        world.settle().await;
+    }
+    assert_eq!(world.statuses(&[old, new]).await, [Status::Withdrawn, Status::Ranked]);
+}
+
+#[tokio::test]
+async fn an_answer_with_an_old_token_changes_nothing() {
+    let mut world = World::open("duel").await;
+    let submission = world.submit(1, 1.0).await;
+    let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
+    world.advance_ms(120_000);
+    assert_eq!(world.pipeline.sweep(None).await.expect("sweeps").attempts, 1);
+    let late = world.pipeline.finish(&attempt, waag::stage::Outcome::Reject(BROKEN.because("too late"))).await;
+    assert!(matches!(late, Err(Error::Stale { .. })), "{late:?}");
+    assert_eq!(world.status(submission).await, Status::Retry);
+    world.settle().await;
+    assert_eq!(world.status(submission).await, Status::Ranked);
+}
+
+#[tokio::test]
+async fn what_never_arrives_is_the_miners_and_what_always_fails_is_ours() {
+    let mut world = World::open("duel").await;
+    let seen = waag::pipeline::Seen {
+        challenge: "duel".to_owned(),
+        hotkey: hotkey(9),
+        coldkey: hotkey(9),
+        field: "waag1:duel:never".to_owned(),
+        at: waag::ids::Priority { block: 1, index: 0 },
+    };
+    let missing = world.pipeline.commitments_seen(vec![seen]).await.expect("taken")[0];
+    let doomed = world.submit(1, 1.0).await;
+    world
+        .script
+        .lock()
+        .expect("free")
+        .faults
+        .insert(waag::ids::Digest::of(&[1, 0]), vec![NO_DISK.because("full"); 1_000]);
+    for _ in 0..40 {
+        world.settle().await;
+        world.block += 50;
+        world.advance_ms(600_000);
+    }
+    let missing = world.pipeline.story(missing).await.expect("there").submission;
+    let fault = missing.fault.expect("has one");
+    assert_eq!(
+        (missing.status, fault.class, fault.code.as_str()),
+        (Status::Rejected, Class::Miner, "artifact_missing")
+    );
+    let doomed = world.pipeline.story(doomed).await.expect("there").submission;
+    let fault = doomed.fault.expect("has one");
+    assert_eq!((doomed.status, fault.class, fault.code.as_str()), (Status::Failed, Class::Infra, "no_disk"));
+}
