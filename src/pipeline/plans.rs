@@ -216,6 +216,25 @@ impl Pipeline {
             })
             .await
     }
+
+    /// Gives back what a worker of this name still held when its process died: the name is taken again, so nobody
+    /// works under the old claims. Not a failure of theirs; the next claim raises the token. Answers how many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn release_replicas_of(&self, worker: &str) -> Result<usize, Error> {
+        let worker = worker.to_owned();
+        self.store()
+            .db()
+            .write("release replicas", move |tx| {
+                Ok(tx.execute(
+                    "UPDATE replicas SET state = 'queued', worker = NULL, lease_until_ms = NULL
+                     WHERE worker = ?1 AND state = 'leased'",
+                    [worker],
+                )?)
+            })
+            .await
+    }
 }
 
 fn claim_in(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &str, worker: &str) -> Result<Option<Claim>, Error> {
