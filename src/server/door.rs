@@ -113,7 +113,14 @@ async fn admit(app: &App, slug: &str, parts: &Parts) -> Result<Admitted, Failure
         // A size that no artifact may have needs no signature to be refused; with one, it also ends the submission.
         Err(refused) => {
             return Err(match authentic {
-                Ok((claim, _bytes)) => refuse_declared(app, slug, &facts, &claim, refused).await,
+                // Only the signed size counts for that: anybody on the way can change the header.
+                Ok((claim, signed_bytes)) if signed_bytes > door.artifact_bytes_max => {
+                    refuse_for_good(app, slug, &facts, &claim, refused).await
+                }
+                Ok((claim, _bytes)) => {
+                    record(app, slug, &claim.hotkey, &refused.fault).await;
+                    refused.into()
+                }
                 Err(_stranger) => refused.into(),
             });
         }
@@ -126,9 +133,9 @@ async fn admit(app: &App, slug: &str, parts: &Parts) -> Result<Admitted, Failure
     checked.map_err(Turned::into_failure)
 }
 
-/// A declared size that no artifact may have. When the commitment opens, it binds this very artifact: nothing else can
+/// A signed size that no artifact may have. When the commitment opens, it binds this very artifact: nothing else can
 /// ever be uploaded for it, so that its submission ends here.
-async fn refuse_declared(app: &App, slug: &str, facts: &ChainFacts, claim: &Claim, refused: Refused) -> Failure {
+async fn refuse_for_good(app: &App, slug: &str, facts: &ChainFacts, claim: &Claim, refused: Refused) -> Failure {
     let (wanted, text, hotkey) = (slug.to_owned(), claim.field(facts), claim.hotkey);
     let known = app.pipeline().store().db().read(move |conn| views::look_up(conn, &wanted, &hotkey, &text)).await;
     let known = match known {
@@ -136,7 +143,6 @@ async fn refuse_declared(app: &App, slug: &str, facts: &ChainFacts, claim: &Clai
         Err(error) => return Error::into(error),
     };
     if let Ok(opened) = intake::check_opening(claim, facts, &known)
-        && refused.fault.class == crate::fault::Class::Miner
         && let Err(error) = app.pipeline().reject_awaiting(opened.submission, &refused.fault).await
     {
         warn!(%error, "a submission could not be rejected");
