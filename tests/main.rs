@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests are read, not looked up")]
 
 mod cli;
+mod crash;
 mod docs;
 mod pipeline;
 mod play;

@@ -1,0 +1,148 @@
+//! What the database says, read from outside.
+
+use rusqlite::{Connection, OpenFlags, Row};
+
+use super::appliance::Place;
+
+/// What a kill left unfinished.
+#[derive(Debug)]
+pub struct Left {
+    pub open_attempts: u32,
+    pub leased_replicas: u32,
+    /// Signed extrinsics of which it is not recorded that they were sent.
+    pub unsent: u32,
+    /// Weights that were sent, and not recorded as read back.
+    pub not_read_back: u32,
+    /// The version of the ranking that it had come to.
+    #[expect(dead_code, reason = "it is there to be printed")]
+    pub ranking: u32,
+}
+
+/// A weight vector with its letter.
+#[derive(Debug)]
+pub struct Seen {
+    pub rankings: String,
+    pub state: String,
+    pub key: String,
+    pub letter: String,
+    #[expect(dead_code, reason = "it is there to be printed")]
+    pub detail: Option<String>,
+}
+
+fn open(place: &Place) -> Connection {
+    Connection::open_with_flags(place.data().join("db/waag.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .expect("it is there")
+}
+
+fn number(conn: &Connection, sql: &str) -> u32 {
+    conn.query_row(sql, [], |row| row.get(0)).expect(sql)
+}
+
+pub fn left(place: &Place) -> Left {
+    let conn = open(place);
+    let count = |from: &str| number(&conn, &format!("SELECT count(*) FROM {from}"));
+    Left {
+        open_attempts: count("attempts WHERE ended_ms IS NULL"),
+        leased_replicas: count("replicas WHERE state = 'leased'"),
+        unsent: count("outbox WHERE kind = 'weights' AND state = 'unsent'"),
+        not_read_back: count("outbox WHERE kind = 'weights' AND state = 'sent'"),
+        ranking: number(&conn, "SELECT max(ranking_version) FROM challenges"),
+    }
+}
+
+/// The finalized block up to which the chain was taken in.
+pub fn followed_to(place: &Place) -> u64 {
+    number(&open(place), "SELECT max(block) FROM follower").into()
+}
+
+/// Nothing waits, and the last vector was made from the last ranking and has an end.
+pub fn is_at_rest(place: &Place) -> bool {
+    let conn = open(place);
+    let busy = number(
+        &conn,
+        "SELECT (SELECT count(*) FROM runs WHERE state IN ('frozen', 'running', 'folded'))
+              + (SELECT count(*) FROM submissions WHERE status NOT IN ('ranked', 'lost', 'rejected', 'failed'))
+              + (SELECT count(*) FROM challenges WHERE dirty = 1 OR closing_block IS NOT NULL)
+              + (SELECT count(*) FROM outbox WHERE state IN ('unsent', 'sent'))",
+    );
+    let current = number(
+        &conn,
+        "SELECT count(*) FROM challenges WHERE ranking_version = (
+           SELECT json_extract(rankings, '$.' || challenges.slug) FROM vectors WHERE state = 'confirmed'
+           ORDER BY id DESC LIMIT 1)",
+    );
+    busy == 0 && current == 1
+}
+
+pub fn vectors(place: &Place) -> Vec<Seen> {
+    let conn = open(place);
+    let mut select = conn
+        .prepare(
+            "SELECT rankings, vectors.state, key, outbox.state, outbox.detail FROM vectors
+             LEFT JOIN outbox ON outbox.kind = 'weights' AND outbox.subject = vectors.id ORDER BY vectors.id",
+        )
+        .expect("a statement");
+    let seen = |row: &Row<'_>| {
+        Ok(Seen {
+            rankings: row.get(0)?,
+            state: row.get(1)?,
+            key: row.get(2)?,
+            letter: row.get(3)?,
+            detail: row.get(4)?,
+        })
+    };
+    let rows = select.query_map([], seen).expect("it runs");
+    rows.collect::<Result<_, _>>().expect("every vector has a letter")
+}
+
+/// One settled result a job, one fold a plan, one verdict a contestant, one ranking a run.
+pub fn nothing_was_folded_twice(place: &Place) {
+    let conn = open(place);
+    assert!(number(&conn, "SELECT count(*) FROM plans WHERE state = 'folded'") > 0);
+    for (what, sql) in [
+        (
+            "a folded plan with an unsettled job",
+            "SELECT count(*) FROM jobs JOIN plans ON plans.id = jobs.plan
+            WHERE plans.state = 'folded' AND (jobs.state NOT IN ('done', 'failed') OR jobs.result IS NULL)",
+        ),
+        (
+            "a job with more answers than replicas",
+            "SELECT count(*) FROM jobs WHERE jobs.replicas <
+            (SELECT count(*) FROM replicas WHERE job = jobs.id AND state = 'done')",
+        ),
+        (
+            "a settled job with a replica that is out",
+            "SELECT count(*) FROM replicas JOIN jobs ON jobs.id = replicas.job
+            WHERE jobs.state <> 'open' AND replicas.state IN ('queued', 'leased')",
+        ),
+        (
+            "a stage folded twice",
+            "SELECT count(*) FROM (SELECT 1 FROM plans WHERE state = 'folded'
+            GROUP BY run, stage HAVING count(*) > 1)",
+        ),
+        (
+            "a verdict given twice",
+            "SELECT count(*) FROM (SELECT 1 FROM verdicts WHERE run IS NOT NULL
+            GROUP BY run, stage, submission HAVING count(*) > 1)",
+        ),
+        (
+            "a run recorded twice",
+            "SELECT count(*) FROM (SELECT 1 FROM events
+            WHERE kind IN ('seeded', 'run_folded', 'run_ranked') GROUP BY kind, subject HAVING count(*) > 1)",
+        ),
+        (
+            "a run ranked twice",
+            "SELECT count(*) FROM (SELECT 1 FROM rankings WHERE run IS NOT NULL
+            GROUP BY run HAVING count(*) > 1)",
+        ),
+        (
+            "a run number given twice",
+            "SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 'ranked'
+            GROUP BY challenge, number HAVING count(*) > 1)",
+        ),
+        ("a run lost", "SELECT count(*) FROM runs WHERE state NOT IN ('ranked', 'void')"),
+        ("a block skipped", "SELECT count(*) FROM gaps"),
+    ] {
+        assert_eq!(number(&conn, sql), 0, "{what}");
+    }
+}
