@@ -215,7 +215,7 @@ pub(super) const WALLET_MISSING: Code = Code::new(
     Class::Operator,
     "wallet_missing",
     "the key file does not exist",
-    "check --wallet.path, --wallet.name and --wallet.hotkey, or create one with `waag register`",
+    "check --wallet.path, --wallet.name and --wallet.hotkey, or create one with `waag wallet create`",
 );
 /// The file cannot be read or written.
 pub(super) const WALLET_UNREADABLE: Code = Code::new(
@@ -231,12 +231,33 @@ pub(super) const WALLET_MALFORMED: Code = Code::new(
     "the key file is not a Bittensor key file",
     "restore it from a backup or regenerate it from its phrase with `btcli wallet regen-hotkey`",
 );
-/// The file is encrypted.
+/// The file is encrypted and nobody gave a password.
 pub(super) const WALLET_ENCRYPTED: Code = Code::new(
     Class::Operator,
     "wallet_encrypted",
-    "the key file is encrypted, and this version reads plain key files only",
-    "regenerate it in plain form with `btcli wallet regen-hotkey --no-use-password`",
+    "the key file is encrypted, and there is no password for it",
+    "give `--password-file FILE` or the key's BT_PW_ variable, or run it on a terminal and be asked",
+);
+/// No password opens the file.
+pub(super) const WALLET_PASSWORD_WRONG: Code = Code::new(
+    Class::Operator,
+    "wallet_password_wrong",
+    "the password does not open the key file",
+    "try again; a password file ends with at most one line break, and counts before the BT_PW_ variable",
+);
+/// A password that cannot be used.
+pub(super) const WALLET_PASSWORD_UNUSABLE: Code = Code::new(
+    Class::Operator,
+    "wallet_password_unusable",
+    "the password cannot be used",
+    "choose one of 6 to 1024 bytes that neither begins nor ends with white space",
+);
+/// No memory for the password's function.
+pub(super) const WALLET_MEMORY: Code = Code::new(
+    Class::Infra,
+    "wallet_memory_missing",
+    "there is not enough memory to open or make an encrypted key file",
+    "free 512 MiB of memory, or raise this process's limit",
 );
 /// Key and address differ.
 pub(super) const WALLET_MISMATCH: Code = Code::new(
@@ -250,7 +271,21 @@ pub(super) const WALLET_UNSUPPORTED: Code = Code::new(
     Class::Operator,
     "wallet_unsupported",
     "the key file holds no sr25519 secret",
-    "use an sr25519 key; a file with the public half alone cannot sign",
+    "use the file with the secret half; one with the public half alone cannot sign",
+);
+/// A key of another kind.
+pub(super) const WALLET_ED25519: Code = Code::new(
+    Class::Operator,
+    "wallet_ed25519",
+    "the key file holds an ed25519 key, and only sr25519 keys sign here",
+    "make an sr25519 key with `waag wallet create`, and register that one",
+);
+/// The hotkey is a coldkey.
+pub(super) const WALLET_IS_COLDKEY: Code = Code::new(
+    Class::Operator,
+    "wallet_is_coldkey",
+    "the hotkey is a coldkey, with which no validator may run",
+    "make a hotkey of its own with `waag wallet create --hotkey-only --wallet.hotkey NAME`",
 );
 /// A file exists already.
 pub(super) const WALLET_EXISTS: Code = Code::new(
@@ -302,8 +337,13 @@ pub const CODES: &[Code] = &[
     WALLET_UNREADABLE,
     WALLET_MALFORMED,
     WALLET_ENCRYPTED,
+    WALLET_PASSWORD_WRONG,
+    WALLET_PASSWORD_UNUSABLE,
+    WALLET_MEMORY,
     WALLET_MISMATCH,
     WALLET_UNSUPPORTED,
+    WALLET_ED25519,
+    WALLET_IS_COLDKEY,
     WALLET_EXISTS,
     KEY_INVALID,
 ];

@@ -2,11 +2,13 @@
 //!
 //! Owns how a secret becomes a key. Refuses to know where secrets are kept: `wallet` reads files.
 
+use std::num::NonZeroU32;
+
+use ring::pbkdf2::{PBKDF2_HMAC_SHA512, derive};
 use schnorrkel::{
     ExpansionMode, MiniSecretKey, SecretKey,
     derive::{ChainCode, Derivation as _},
 };
-use sha2::Sha512;
 use subxt::{
     Config,
     utils::{AccountId32, MultiSignature},
@@ -20,7 +22,7 @@ use crate::fault::Fault;
 /// The context that every Substrate signature is bound to.
 const SIGNING_CONTEXT: &[u8] = b"substrate";
 /// Rounds of Substrate's derivation of a seed from the entropy of a phrase.
-const PHRASE_ROUNDS: u32 = 2048;
+const PHRASE_ROUNDS: NonZeroU32 = NonZeroU32::new(2048).expect("it is not zero");
 /// Characters of a secret text: a 24-word phrase with a password and a path is below 400.
 const SECRET_CHARS: usize = 1024;
 
@@ -165,7 +167,7 @@ pub(super) fn seed_of_phrase(phrase: &str, password: &str) -> Result<Zeroizing<[
     let (mut entropy, length) = mnemonic.to_entropy_array();
     let salt = Zeroizing::new(format!("mnemonic{password}"));
     let mut long = Zeroizing::new([0; 64]);
-    pbkdf2::pbkdf2_hmac::<Sha512>(&entropy[..length], salt.as_bytes(), PHRASE_ROUNDS, &mut *long);
+    derive(PBKDF2_HMAC_SHA512, PHRASE_ROUNDS, salt.as_bytes(), &entropy[..length], &mut *long);
     entropy.zeroize();
     let mut seed = Zeroizing::new([0; 32]);
     seed.copy_from_slice(&long[..32]);

@@ -18,7 +18,7 @@ mod rpc;
 mod runtime;
 mod sealed;
 mod sign;
-mod wallet;
+pub mod wallet;
 mod weights;
 
 #[cfg(test)]

@@ -274,7 +274,7 @@ async fn own_chain(context: &Context, settings: &Settings, tasks: &Tasks) -> Res
 fn validator(context: &Context, settings: &Settings, own_chain: bool) -> Result<Option<Arc<Keypair>>, Failure> {
     let wallet = context.wallet(settings)?;
     if wallet.hotkey_path().exists() {
-        return Ok(Some(Arc::new(wallet.hotkey()?)));
+        return Ok(Some(Arc::new(wallet.validator()?)));
     }
     if own_chain {
         return Ok(Some(Arc::new(Keypair::from_uri("//Bob").map_err(|error| error.fault())?)));

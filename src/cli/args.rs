@@ -79,6 +79,12 @@ pub struct Globals {
         aliases = ["wallet-path", "wallet_path"]
     )]
     pub wallet_path: Option<String>,
+    /// File with the password of encrypted keys, in place of BT_PW_ variables and the terminal
+    #[arg(
+        long, global = true, value_name = "FILE", help_heading = FILES,
+        aliases = ["wallet.password-file", "password_file"]
+    )]
+    pub password_file: Option<PathBuf>,
     /// Address of the appliance, for the miner's verbs [default: the one of the settings]
     #[arg(long, global = true, value_name = "URL", help_heading = FILES)]
     pub api: Option<String>,
@@ -170,6 +176,8 @@ pub enum Verb {
     Why(super::why::Args),
     /// Recompute a ranking and its weights from their evidence
     Verify(super::verify::Args),
+    /// The keys on this machine: list, show, make, sign, verify
+    Wallet(super::wallet::Args),
     /// Look at everything that this machine needs, and say what is wrong
     Doctor(super::doctor::Args),
     /// Measure

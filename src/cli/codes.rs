@@ -1,6 +1,6 @@
 //! Every code of the program, gathered from the rooms that raise them.
 
-use super::{appliance, demo, devnet as ground, exit, init, miner, verify};
+use super::{appliance, demo, devnet as ground, exit, init, miner, verify, wallet};
 use crate::{
     actors, artifact, auth, chain, config, dedup, devnet, engine, fault::Code, gym, intake, pipeline, server, store,
     weights,
@@ -29,7 +29,8 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         demo::play::CODES,
         appliance::CODES,
     ];
-    let own: &[&'static Code] = &[&init::SETTINGS_EXIST, &ground::CONTROL_REFUSED, &verify::ARTIFACTS_UNREADABLE];
+    let own: &[&'static Code] =
+        &[&init::SETTINGS_EXIST, &ground::CONTROL_REFUSED, &verify::ARTIFACTS_UNREADABLE, &wallet::SIGNATURE_WRONG];
     rooms.iter().copied().flatten().chain(own.iter().copied()).collect::<Vec<_>>().into_iter()
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{args::Globals, exit::Failure};
+use super::{args::Globals, exit::Failure, password};
 use crate::{
     chain::{Client, Options, Wallet},
     clock::{Clock, SystemClock},
@@ -124,13 +124,20 @@ impl Context {
         Ok(Client::connect(options).await?)
     }
 
-    /// The wallet of the settings.
+    /// The wallet of the settings, which asks for passwords where its files need one.
     ///
     /// # Errors
     /// When its names are no file names.
     pub fn wallet(&self, settings: &Settings) -> Result<Wallet, Failure> {
         let wallet = &settings.wallet;
-        Ok(Wallet::new(&wallet.path, &wallet.name, &wallet.hotkey)?)
+        let passwords = self.passwords().source();
+        Ok(Wallet::new(&wallet.path, &wallet.name, &wallet.hotkey)?.with_passwords(passwords))
+    }
+
+    /// What this run was given to find passwords with.
+    #[must_use]
+    pub fn passwords(&self) -> password::Given {
+        password::Given::new(self.globals.password_file.clone(), &self.env)
     }
 
     /// Where policies are played that need a foreign ONNX backend: in a child of this very program.

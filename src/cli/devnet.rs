@@ -160,8 +160,8 @@ async fn prepare_for(context: &Context, configured: &Configured, url: &str) -> R
     let settings = configured.settings();
     let wallet = context.wallet(settings)?;
     let dev = Keypair::from_uri(DEV_URI).map_err(|error| error.fault())?.account();
-    let coldkey = wallet.coldkey().map_or(dev, |key| key.account());
-    let hotkey = wallet.hotkey().map_or(dev, |key| key.account());
+    let coldkey = wallet.coldkey_account().unwrap_or(dev);
+    let hotkey = wallet.hotkey_account().unwrap_or(dev);
     Ok(prepare(url, settings.network.netuid, &coldkey, &hotkey).await?)
 }
 

@@ -243,7 +243,7 @@ fn wallet_file(context: &Context, settings: &Settings) -> (Line, Option<crate::c
         Ok(wallet) => wallet,
         Err(failure) => return (Line::fault(what, &failure.fault), None),
     };
-    match wallet.hotkey() {
+    match wallet.validator() {
         Ok(key) => {
             let account = key.account();
             (Line::ok(what, format!("hotkey {account} in `{}`", wallet.hotkey_path().display())), Some(account))

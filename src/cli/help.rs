@@ -40,6 +40,7 @@ pub const HANDBOOK: &[Page] = pages! {
     "ranking": "who is paid and why",
     "profile": "every key of a challenge's file",
     "settings": "every setting",
+    "wallet": "keys, their files and their passwords",
     "http": "the HTTP interface",
     "devnet": "the embedded chain",
     "exit-codes": "what a shell sees",

@@ -21,6 +21,7 @@ pub mod init;
 mod logging;
 pub mod miner;
 pub mod pack;
+pub mod password;
 mod play;
 pub mod profile;
 pub mod progress;
@@ -29,6 +30,7 @@ pub mod register;
 pub mod status;
 pub mod up;
 pub mod verify;
+pub mod wallet;
 pub mod why;
 mod words;
 
@@ -82,6 +84,7 @@ async fn dispatch(context: &Context, verb: Verb) -> Outcome {
         Verb::Status(args) => status::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
         Verb::Verify(args) => verify::run(context, &args).await,
+        Verb::Wallet(args) => wallet::run(context, &args),
         Verb::Doctor(args) => doctor::run(context, &args).await,
         Verb::Bench(args) => bench::run(context, &args).await,
         Verb::Completions(args) => completions::run(&args),

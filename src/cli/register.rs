@@ -5,6 +5,7 @@ use super::{
     devnet::{Controls, GIFT_RAO},
     exit::{answer, confirm, note},
     miner, progress,
+    wallet::{make_coldkey, make_hotkey},
 };
 use crate::{
     chain::{Keypair, Wallet, WalletError},
@@ -30,9 +31,12 @@ pub struct Args {
     /// Pay without asking
     #[arg(long, short)]
     yes: bool,
-    /// Make the wallet's keys when they are missing
+    /// Make the wallet's keys when they are missing, as `waag wallet create` does
     #[arg(long)]
     create: bool,
+    /// Keep a coldkey that is made in plain form; on a devnet it is so anyway
+    #[arg(long)]
+    no_password: bool,
 }
 
 /// Runs the verb.
@@ -43,7 +47,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     let configured = context.configured()?;
     let settings = configured.settings();
     let wallet = context.wallet(settings)?;
-    let (coldkey, hotkey) = keys(context, args, &wallet)?;
+    let (coldkey, hotkey) = keys(context, args, settings, &wallet)?;
     let client = context.chain(settings).await?;
     let netuid = settings.network.netuid;
     let quote = miner::quote(&client, netuid, &coldkey.account(), &hotkey.account()).await?;
@@ -82,25 +86,21 @@ async fn fund(context: &Context, settings: &Settings, quote: &miner::Quote) -> O
 }
 
 /// The keys of the wallet, made when that was asked for.
-fn keys(context: &Context, args: &Args, wallet: &Wallet) -> Result<(Keypair, Keypair), Failure> {
-    let made = |read: Result<Keypair, WalletError>, make: &dyn Fn() -> Result<Keypair, WalletError>| match read {
-        Err(WalletError::Missing { path }) if args.create => {
-            if !context.json() {
-                note(format_args!("making `{}`: whoever reads this file owns the key", path.display()));
-            }
-            make()
-        }
-        other => other,
-    };
-    let hinted = |error: WalletError| {
-        let mut fault = error.fault();
-        if matches!(error, WalletError::Missing { .. }) {
+fn keys(context: &Context, args: &Args, settings: &Settings, wallet: &Wallet) -> Result<(Keypair, Keypair), Failure> {
+    let made = |read: Result<Keypair, WalletError>, make: &dyn Fn() -> Result<Keypair, Failure>| match read {
+        Err(WalletError::Missing { .. }) if args.create => make(),
+        Err(error @ WalletError::Missing { .. }) => {
+            let mut fault = error.fault();
             "`--create` makes the missing keys".clone_into(&mut fault.hint);
+            Err(fault.into())
         }
-        Failure::from(fault)
+        other => Ok(other?),
     };
-    let coldkey = made(wallet.coldkey(), &|| wallet.create_coldkey(&context.entropy)).map_err(hinted)?;
-    let hotkey = made(wallet.hotkey(), &|| wallet.create_hotkey(&context.entropy)).map_err(hinted)?;
+    // What lies on a devnet is worth nothing, so that nobody has to think of a password for it.
+    let is_worthless = settings.network.name == DEVNET && context.globals.password_file.is_none();
+    let plain = args.no_password || is_worthless;
+    let coldkey = made(wallet.coldkey(), &|| make_coldkey(context, wallet, plain))?;
+    let hotkey = made(wallet.hotkey(), &|| make_hotkey(context, wallet))?;
     Ok((coldkey, hotkey))
 }
 

@@ -41,7 +41,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     let api = Client::new(&context.api(settings)).map_err(|error| error.fault())?;
     let status = api.status().await.map_err(|error| error.fault())?;
     // Whoever has no wallet here looks at the appliance alone.
-    let own = || context.wallet(settings).ok()?.hotkey().ok().map(|key| key.account());
+    let own = || context.wallet(settings).ok()?.hotkey_account();
     let hotkey = if args.all { None } else { args.of.or_else(own) };
     let submissions = if args.all || hotkey.is_some() {
         let filter = Filter { hotkey, ..Filter::default() };

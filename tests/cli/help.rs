@@ -17,6 +17,7 @@ fn verbs(dir: &Path) -> Vec<Vec<String>> {
         let nested: &[&str] = match name.as_str() {
             "config" => &["show"],
             "profile" => &["check", "show", "list"],
+            "wallet" => &["list", "show", "create", "sign", "verify"],
             "bench" => &["rollouts", "jobs"],
             _ => &[],
         };

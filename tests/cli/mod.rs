@@ -6,6 +6,7 @@ mod help;
 mod json;
 mod miner;
 mod verify;
+mod wallet;
 
 use std::{path::Path, process::Output};
 

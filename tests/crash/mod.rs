@@ -225,8 +225,8 @@ async fn killed_thirty_times_it_loses_nothing_and_repeats_nothing() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut place = Place::new(dir.path(), NETUID, BLOCK_MS);
     let wallet = Wallet::new(&place.wallets(), "owner", "validator").expect("plain names");
-    let coldkey = wallet.create_coldkey(&SystemEntropy).expect("it is written").account();
-    let validator = wallet.create_hotkey(&SystemEntropy).expect("it is written").account();
+    let coldkey = wallet.create_plain_coldkey(&SystemEntropy).expect("it is written").keypair.account();
+    let validator = wallet.create_hotkey(&SystemEntropy).expect("it is written").keypair.account();
     place.write_profile(&profile(100));
     let chain = place.start_devnet();
     let stage = stage(&place, &chain.url).await;

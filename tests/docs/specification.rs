@@ -34,6 +34,8 @@ fn constants() -> BTreeMap<&'static str, String> {
         store::limits::CACHE_VALUE_BYTES,
         weights::bundle::BUNDLE_BYTES,
         weights::bundle::CHALLENGES_MAX,
+        chain::wallet::PASSWORD_BYTES_MIN,
+        chain::wallet::PASSWORD_BYTES_MAX,
         devnet::limits::STATE_BLOCKS,
     ]
 }

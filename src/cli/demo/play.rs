@@ -117,8 +117,8 @@ impl Stage {
     fn prepare<'a>(&self, member: &'a Member, entropy: &dyn Entropy) -> Result<Actor<'a>, Fault> {
         let wallet =
             Wallet::new(&self.folder.join("wallets"), member.name, "default").map_err(|error| error.fault())?;
-        let coldkey = wallet.create_coldkey(entropy).map_err(|error| error.fault())?;
-        let hotkey = wallet.create_hotkey(entropy).map_err(|error| error.fault())?;
+        let coldkey = wallet.create_plain_coldkey(entropy).map_err(|error| error.fault())?.keypair;
+        let hotkey = wallet.create_hotkey(entropy).map_err(|error| error.fault())?.keypair;
         let artifact = write(&self.folder.join("artifacts"), member.name, &member.artifact)?;
         let part = Part {
             name: member.name,
