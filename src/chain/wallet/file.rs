@@ -123,14 +123,12 @@ impl KeyFile {
         let keypair = self.secret(path)?;
         let derived = keypair.account();
         let (address, public) = (derived.to_string(), hex::encode(derived.0));
-        let hex_of = |text: &String| text.strip_prefix("0x").unwrap_or(text).to_ascii_lowercase() == public;
-        let fits: [(&Option<String>, &dyn Fn(&String) -> bool); 3] =
-            [(&self.ss58_address, &|text| *text == address), (&self.public_key, &hex_of), (&self.account_id, &hex_of)];
-        for (stated, fit) in fits {
-            if let Some(stated) = stated.as_ref().filter(|stated| !fit(stated)) {
-                let stated = stated.chars().take(70).collect();
-                return Err(WalletError::Mismatch { path: path.to_owned(), stated, derived });
-            }
+        let is_public = |text: &str| text.strip_prefix("0x").unwrap_or(text).eq_ignore_ascii_case(&public);
+        let other_address = self.ss58_address.as_ref().filter(|text| **text != address);
+        let other_public = [&self.public_key, &self.account_id].into_iter().flatten().find(|text| !is_public(text));
+        if let Some(stated) = other_address.or(other_public) {
+            let stated = stated.chars().take(70).collect();
+            return Err(WalletError::Mismatch { path: path.to_owned(), stated, derived });
         }
         Ok(keypair)
     }
