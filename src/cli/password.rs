@@ -115,12 +115,16 @@ fn ask(question: &str) -> Result<Option<Password>, WalletError> {
 fn read_line() -> io::Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES));
     let mut byte = [0];
-    while line.len() < LINE_BYTES && rustix::io::read(io::stdin(), &mut byte)? == 1 && byte[0] != b'\n' {
+    while line.len() < LINE_BYTES && read_byte(&mut byte)? == 1 && byte[0] != b'\n' {
         line.push(byte[0]);
     }
     byte.zeroize();
     let text = std::str::from_utf8(&line).map_err(|_source| io::Error::other("the answer is not UTF-8"))?;
     Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn read_byte(byte: &mut [u8; 1]) -> io::Result<usize> {
+    Ok(rustix::io::retry_on_intr(|| rustix::io::read(io::stdin(), &mut *byte))?)
 }
 
 /// A terminal that shows nothing of what is typed but the end of the line, for as long as this value lives.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tracing::warn;
 
 use super::{
     WalletError,
@@ -109,7 +110,7 @@ pub struct WalletView {
 /// # Errors
 /// When the folder cannot be read. A wallet that cannot is told as such in its place.
 pub fn list(base: &Path) -> Result<Vec<WalletView>, WalletError> {
-    let names = entries(base)?;
+    let names = shown(base)?;
     Ok(names.iter().map(|name| base.join(name)).filter(|path| path.is_dir()).map(|path| look(&path, None)).collect())
 }
 
@@ -163,6 +164,16 @@ fn coldkeys(base: &Path) -> impl Iterator<Item = PathBuf> {
     names.into_iter().map(move |name| base.join(name).join(COLDKEY))
 }
 
+/// The names that are shown of a folder. That some are left out is said.
+fn shown(folder: &Path) -> Result<Vec<String>, WalletError> {
+    let mut names = entries(folder)?;
+    if names.len() > ENTRIES {
+        warn!(folder = %folder.display(), "only {ENTRIES} of its {} entries are looked at", names.len());
+        names.truncate(ENTRIES);
+    }
+    Ok(names)
+}
+
 /// The readable names in a folder, sorted. Hidden ones are left out.
 fn entries(folder: &Path) -> Result<Vec<String>, WalletError> {
     let io = |source: std::io::Error| match source.kind() {
@@ -170,7 +181,7 @@ fn entries(folder: &Path) -> Result<Vec<String>, WalletError> {
         _ => WalletError::Io { act: "list", path: folder.to_owned(), source },
     };
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)?.take(ENTRIES) {
+    for entry in fs::read_dir(folder).map_err(io)? {
         let name = entry.map_err(io)?.file_name().into_string();
         names.extend(name.ok().filter(|name| !name.starts_with('.')));
     }
@@ -180,7 +191,7 @@ fn entries(folder: &Path) -> Result<Vec<String>, WalletError> {
 
 /// The hotkeys of a wallet: their secrets' files, and public halves whose secret is elsewhere.
 fn hotkey_names(folder: &Path) -> Vec<String> {
-    let mut names = entries(folder).unwrap_or_default();
+    let mut names = shown(folder).unwrap_or_default();
     for name in &mut names {
         if let Some(stem) = name.strip_suffix(PUBLIC).filter(|stem| !stem.is_empty()) {
             *name = stem.to_owned();

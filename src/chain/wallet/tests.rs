@@ -321,3 +321,15 @@ fn others_who_could_use_or_replace_a_file_are_named() {
     set_mode(folder, 0o1777);
     assert_eq!(file::loose_modes(&path).len(), 1);
 }
+
+#[test]
+fn a_folder_is_shown_up_to_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..=survey::ENTRIES {
+        fs::create_dir(dir.path().join(format!("{number:05}"))).unwrap();
+    }
+    assert_eq!(list(dir.path()).unwrap().len(), survey::ENTRIES);
+    fs::remove_dir(dir.path().join("00000")).unwrap();
+    let found = list(dir.path()).unwrap();
+    assert_eq!((found.len(), found[0].name.as_str()), (survey::ENTRIES, "00001"));
+}
