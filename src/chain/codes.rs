@@ -411,7 +411,8 @@ mod tests {
     #[test]
     fn codes_are_unique_and_well_formed() {
         for (place, code) in CODES.iter().enumerate() {
-            assert!(code.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", code.name);
+            let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            assert!(code.name.bytes().all(is_plain), "{}", code.name);
             assert!(!code.says.ends_with('.') && !code.hint.ends_with('.'), "{}", code.name);
             assert!(!CODES[..place].iter().any(|other| other.name == code.name), "{} twice", code.name);
         }

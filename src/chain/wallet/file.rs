@@ -160,9 +160,10 @@ fn given(secret: &Option<String>) -> Option<&str> {
 fn seed_bytes(text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let mut bytes = Zeroizing::new([0; 32]);
     let plain = text.strip_prefix("0x").unwrap_or(text);
-    match <[u8; 32]>::try_from(plain.as_bytes()) {
-        Ok(raw) => *bytes = raw,
-        Err(_) => from_hex(text, &mut *bytes)?,
+    if plain.len() == bytes.len() {
+        bytes.copy_from_slice(plain.as_bytes());
+    } else {
+        from_hex(text, &mut *bytes)?;
     }
     Ok(bytes)
 }
