@@ -88,7 +88,8 @@ impl Appliance {
     pub async fn start(context: &Context, configured: &Configured, start: Start) -> Result<Self, Failure> {
         let settings = configured.settings();
         let tasks = Tasks::new();
-        let bound = server::bind(server_options(settings)).await.map_err(|error| error.fault())?;
+        let bound =
+            server::bind(server::Options::from_settings(&settings.server)).await.map_err(|error| error.fault())?;
         let is_new = !settings.data_dir.join("db").exists();
         let kept = store::Options::from_settings(&settings.store).map_err(super::context::refused)?;
         let store = Store::open(&settings.data_dir, kept).await.map_err(|error| error.fault())?;
@@ -221,11 +222,6 @@ impl Appliance {
         }
         self.tasks.failure().map_or(Ok(()), |failure| Err(ENDED.because(failure).into()))
     }
-}
-
-fn server_options(settings: &Settings) -> server::Options {
-    let connections_max = usize::try_from(settings.server.connections_max).unwrap_or(usize::MAX);
-    server::Options { connections_max, ..server::Options::new(settings.server.listen) }
 }
 
 const fn block_ms(_settings: &Settings) -> u64 {

@@ -14,7 +14,7 @@ use crate::{
     score::outcomes::RolloutEvidence,
     server::{
         client::Client,
-        views::{Event, Story, Verdict},
+        views::{Event, Story, VerdictLine},
     },
 };
 
@@ -168,7 +168,7 @@ fn because(fault: &Fault) -> Vec<String> {
     lines
 }
 
-fn judged(verdict: &Verdict) -> Vec<String> {
+fn judged(verdict: &VerdictLine) -> Vec<String> {
     let run = verdict.run.map_or_else(String::new, |run| format!(" in run {run}"));
     let mut lines = vec![format!("  {}{run}: {}", verdict.stage, verdict.outcome)];
     if let Some(fault) = &verdict.fault {
@@ -241,7 +241,7 @@ mod tests {
                 event(3, "somebody_else", json!({ "note": "x" })),
             ],
             attempts: Vec::new(),
-            verdicts: vec![Verdict {
+            verdicts: vec![VerdictLine {
                 run: Some(RunId(1)),
                 stage: "rollouts".to_owned(),
                 outcome: "pass".to_owned(),

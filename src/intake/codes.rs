@@ -46,15 +46,15 @@ pub const CHAIN_UNREAD: Code = Code::new(
 pub const COMMITMENT_NOT_FINAL: Code = Code::new(
     Class::Miner,
     "commitment_not_final",
-    "no commitment of this hotkey for this challenge has been seen in a finalized block",
+    "no commitment of this hotkey for this challenge that waits for its artifact has been seen in a finalized block",
     "commit with `waag commit`, or wait a few blocks and send the same upload again",
 );
 /// The hotkey committed, but to something else.
 pub const COMMITMENT_MISMATCH: Code = Code::new(
     Class::Miner,
     "commitment_mismatch",
-    "no commitment of this hotkey for this challenge opens with this artifact and salt",
-    "send the bytes and the salt that were committed; if the commitment is new, wait a few blocks",
+    "the commitment that waits for its artifact does not open with this artifact and salt",
+    "send the bytes and the salt that were committed; after a newer commitment, wait until that is final",
 );
 /// The commitment is older than the registration.
 pub const COMMITMENT_TOO_OLD: Code = Code::new(

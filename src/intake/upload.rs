@@ -55,8 +55,8 @@ impl Claim {
 pub struct LookUp {
     /// The one whose text is the claim's field.
     pub found: Option<Committed>,
-    /// How many there are in all.
-    pub count: u64,
+    /// How many wait for their artifact.
+    pub waiting: u64,
 }
 
 /// A commitment seen in a finalized block.
@@ -142,7 +142,7 @@ pub fn chain_unread() -> Refused {
 /// 403 for a hotkey that is not registered, 409 when nothing opens, or what opens does not count or is closed.
 pub fn check_opening(claim: &Claim, facts: &ChainFacts, known: &LookUp) -> Result<Opened, Refused> {
     let registration = check_registered(claim, facts)?;
-    let Some(found) = &known.found else { return Err(not_found(claim, facts, known.count)) };
+    let Some(found) = &known.found else { return Err(not_found(claim, facts, known.waiting)) };
     check_age(found.block, registration).map_err(|detail| Refused::new(COMMITMENT_TOO_OLD, 409, detail))?;
     let submission = found.submission;
     match found.artifact {
@@ -153,17 +153,16 @@ pub fn check_opening(claim: &Claim, facts: &ChainFacts, known: &LookUp) -> Resul
     }
 }
 
-/// Nothing opens. Somebody whose commitment is on its way cannot be told from somebody who sends the wrong salt, so
-/// both may come again; who has committed at all is told what was looked for.
-fn not_found(claim: &Claim, facts: &ChainFacts, count: u64) -> Refused {
+/// Nothing opens. Where a commitment waits for its artifact, this is not it, and coming again with the same does not
+/// help; where none does, the one that this upload opens may be on its way.
+fn not_found(claim: &Claim, facts: &ChainFacts, waiting: u64) -> Refused {
     let at = facts.finalized;
-    let refused = if count == 0 {
-        Refused::new(COMMITMENT_NOT_FINAL, 409, format!("nothing is known up to block {at}"))
-    } else {
-        let detail = format!("looked for {} among {count} up to block {at}", claim.field(facts));
-        Refused::new(COMMITMENT_MISMATCH, 409, detail)
-    };
-    refused.after(facts.retry_after_s())
+    if waiting == 0 {
+        let refused = Refused::new(COMMITMENT_NOT_FINAL, 409, format!("nothing waits for it up to block {at}"));
+        return refused.after(facts.retry_after_s());
+    }
+    let detail = format!("looked for {} among {waiting} up to block {at}", claim.field(facts));
+    Refused::new(COMMITMENT_MISMATCH, 409, detail)
 }
 
 /// Whether one more upload fits into the hour, as the rate-limit window says.
@@ -244,7 +243,7 @@ mod tests {
     }
 
     fn known(committed: Committed) -> LookUp {
-        LookUp { found: Some(committed), count: 1 }
+        LookUp { found: Some(committed), waiting: 1 }
     }
 
     fn open(committed: Committed) -> Result<Opened, Refused> {
@@ -295,10 +294,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_finalized_commitment_it_may_come_again() {
-        let outcome = |count| refusal(check_opening(&claim(), &facts(), &LookUp { found: None, count }));
+    fn only_where_no_commitment_waits_may_the_same_upload_come_again() {
+        let outcome = |waiting| refusal(check_opening(&claim(), &facts(), &LookUp { found: None, waiting }));
         assert_eq!(outcome(0), ("commitment_not_final".to_owned(), 409, Some(12)));
-        assert_eq!(outcome(1), ("commitment_mismatch".to_owned(), 409, Some(12)));
+        assert_eq!(outcome(1), code("commitment_mismatch", 409));
     }
 
     #[test]

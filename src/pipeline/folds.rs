@@ -150,19 +150,7 @@ impl Fold<'_> {
         match outcome {
             Outcome::Pass(evidence) => self.pass(contestant, &submission, &evidence),
             Outcome::Reject(fault) if fault.class == Class::Miner => self.reject(&submission, &fault),
-            Outcome::Reject(fault) | Outcome::Retry(fault) => {
-                let fault = never_the_miners(&fault);
-                self.leaves(submission.id, None)?;
-                submissions::retry_or_fail(
-                    self.tx,
-                    self.now_ms,
-                    &submission,
-                    Event::OtherFault,
-                    &fault,
-                    &self.step.retries,
-                )
-                .map(drop)
-            }
+            Outcome::Reject(fault) | Outcome::Retry(fault) => self.retry(&submission, &never_the_miners(&fault)),
             Outcome::Hold(reason) => {
                 self.leaves(submission.id, None)?;
                 let note = json!({ "reason": reason });
@@ -171,18 +159,16 @@ impl Fold<'_> {
             }
             Outcome::Jobs(_) => {
                 let fault = super::error::IMPOSSIBLE.because(format!("the fold of `{}` planned jobs", self.step.name));
-                self.leaves(submission.id, None)?;
-                submissions::retry_or_fail(
-                    self.tx,
-                    self.now_ms,
-                    &submission,
-                    Event::OtherFault,
-                    &fault,
-                    &self.step.retries,
-                )
-                .map(drop)
+                self.retry(&submission, &fault)
             }
         }
+    }
+
+    /// Something failed that is not the miner's doing.
+    fn retry(&self, submission: &Submission, fault: &Fault) -> Result<(), Error> {
+        self.leaves(submission.id, None)?;
+        let (event, retries) = (Event::OtherFault, &self.step.retries);
+        submissions::retry_or_fail(self.tx, self.now_ms, submission, event, fault, retries).map(drop)
     }
 
     fn pass(&self, contestant: &Contestant, submission: &Submission, evidence: &Value) -> Result<(), Error> {

@@ -400,7 +400,7 @@ fn not_kept(error: store::Error) -> Failure {
 
 /// Reads a refused body for a while and throws it away. A sender that is still writing when the connection closes
 /// would see a broken connection in place of the answer.
-fn linger(app: &App, parts: &Parts, body: Body) {
+pub(super) fn linger(app: &App, parts: &Parts, body: Body) {
     // Whoever asks first has sent nothing yet, and is told not to.
     if parts.headers.contains_key(header::EXPECT) {
         return;

@@ -89,7 +89,7 @@ async fn status(State(app): State<App>) -> Answer<views::Status> {
 }
 
 async fn challenges(State(app): State<App>) -> Json<Vec<views::Challenge>> {
-    Json(views::challenges(app.pipeline()))
+    Json(views::challenges(app.pipeline(), app.shared.public_url.as_deref()))
 }
 
 #[derive(Deserialize)]

@@ -190,6 +190,14 @@ pub enum Error {
     /// SQLite refused.
     #[error("the database failed: {0}")]
     Sql(#[from] rusqlite::Error),
+    /// A check of the database found damage.
+    #[error("`{}`: {why}", path.display())]
+    Unsound {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite complains of.
+        why: String,
+    },
     /// The database was made by another program.
     #[error("`{}` has the application id {found:#x}", path.display())]
     Foreign {
@@ -311,6 +319,7 @@ impl Error {
             Self::Locked { .. } => DATA_DIR_LOCKED,
             Self::File { source, .. } => io_code(source, DISK_FAILED),
             Self::Sql(source) => sql_code(source),
+            Self::Unsound { .. } => DB_DAMAGED,
             Self::Foreign { .. } => DB_FOREIGN,
             Self::Newer { .. } => DB_NEWER,
             Self::Altered { .. } => DB_MIGRATION_ALTERED,

@@ -1,11 +1,13 @@
 //! The command line, on the real binary.
 
+mod appliance;
 mod config;
 mod devnet;
 mod help;
 mod json;
 mod miner;
 mod verify;
+mod world;
 
 use std::{path::Path, process::Output};
 

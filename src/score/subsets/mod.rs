@@ -47,7 +47,7 @@ use self::{
     memory::{Key, Memory, Standing},
     reasons::Reasons,
 };
-use super::{Entry, Input, Ranking, Row, Rule, barred, nobody, options, outcomes::RolloutEvidence, unpaid};
+use super::{Entry, Input, Ranking, Row, Rule, barred, nobody, options, outcomes::RolloutEvidence, ranked, unpaid};
 
 /// Environments of one challenge: with eight there are 255 subsets.
 pub const ENVIRONMENTS_MAX: usize = 8;
@@ -108,11 +108,7 @@ impl Rule for Subsets {
     }
 
     fn rank(&self, input: &Input) -> Ranking {
-        // Options were checked when the profile was loaded; a ranking that cannot be made pays nobody.
-        match Options::parse(&input.options) {
-            Ok(options) => rank(input, &options),
-            Err(wrong) => nobody(input, &format!("the rule's options are wrong: {wrong}")),
-        }
+        ranked(input, Options::parse(&input.options), rank)
     }
 }
 

@@ -86,7 +86,8 @@ async fn what_does_not_open_is_refused_with_its_reason_and_recorded() {
     assert_eq!((refused.code().as_str(), refused.retry_after_s()), ("commitment_not_final", Some(1)));
 
     world.commit(b"policy", 20).await;
-    assert_eq!(code(world.publish(b"another").await), said("commitment_mismatch", 409));
+    let refused = world.publish(b"another").await.expect_err("it does not open");
+    assert_eq!((refused.code().as_str(), refused.retry_after_s()), ("commitment_mismatch", None));
     let mut salted = statement(b"policy");
     if let Subject::Upload { salt, .. } = &mut salted.subject {
         *salt = [0; 32];
@@ -95,6 +96,12 @@ async fn what_does_not_open_is_refused_with_its_reason_and_recorded() {
 
     world.commit(b"old", 9).await;
     assert_eq!(code(world.publish(b"old").await), said("commitment_before_registration", 409));
+
+    // With nothing left that waits, the commitment of the next artifact may be on its way.
+    world.publish(b"policy").await.expect("it opens");
+    world.pipeline.sweep(Some(20 + 601)).await.expect("swept");
+    let refused = world.publish(b"next").await.expect_err("nothing waits for it");
+    assert_eq!((refused.code().as_str(), refused.retry_after_s()), ("commitment_not_final", Some(1)));
 
     let mut facts = chain();
     facts.registered.clear();
@@ -108,6 +115,7 @@ async fn what_does_not_open_is_refused_with_its_reason_and_recorded() {
         "commitment_mismatch",
         "commitment_mismatch",
         "commitment_before_registration",
+        "commitment_not_final",
         "hotkey_unregistered",
     ];
     assert_eq!(world.recorded().await, expected);

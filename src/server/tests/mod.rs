@@ -1,5 +1,6 @@
 //! The server on a real socket, over a real store.
 
+mod bounds;
 mod door;
 mod pages;
 

@@ -11,7 +11,7 @@ use crate::{
     ids::{Digest, RunId},
     pipeline::Error,
     score,
-    store::events as log,
+    store::events::{self as log, Event},
 };
 
 /// One ranking of a challenge. What the rule saw stands in the evidence of the vectors made from it.
@@ -153,34 +153,8 @@ pub(in crate::server) fn refusals(conn: &Connection, window: Window) -> Result<P
     Ok(Page::new(found, window.limit, |refusal| refusal.id))
 }
 
-/// One event of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its number, from 1 without gaps.
-    pub seq: i64,
-    /// When it happened.
-    pub at_ms: UnixMs,
-    /// What happened: one word.
-    pub kind: String,
-    /// To what.
-    pub subject: String,
-    /// The particulars.
-    pub data: Value,
-    /// The hash of the event before it.
-    pub prev: Digest,
-    /// SHA-256 over `prev` and this event.
-    pub hash: Digest,
-}
-
-impl From<log::Event> for Event {
-    fn from(event: log::Event) -> Self {
-        let log::Event { seq, at_ms, kind, subject, data, prev, hash } = event;
-        Self { seq, at_ms, kind, subject, data, prev, hash }
-    }
-}
-
 /// A page of events, oldest first.
 pub(in crate::server) fn events(conn: &Connection, window: Window) -> Result<Page<Event>, Error> {
-    let found = log::page(conn, window.after, window.probe())?.into_iter().map(Event::from).collect();
+    let found = log::page(conn, window.after, window.probe())?;
     Ok(Page::new(found, window.limit, |event: &Event| event.seq))
 }

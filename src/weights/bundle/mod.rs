@@ -298,6 +298,7 @@ impl Bundle {
             let slug = &evidence.challenge;
             hashes.insert(format!("{slug}/profile"), Digest::of(evidence.profile.as_bytes()));
             if let Some(ranked) = &evidence.ranked {
+                hashes.insert(format!("{slug}/run"), hash(&ranked.run));
                 hashes.insert(format!("{slug}/input"), hash(&ranked.input));
                 hashes.insert(format!("{slug}/claims"), hash(&ranked.contestants));
                 hashes.insert(format!("{slug}/ranking"), hash(&ranked.ranking));

@@ -135,7 +135,7 @@ pub fn sealed_hash(
     Digest(hasher.finalize().into())
 }
 
-/// Recomputes everything that follows from the bundle alone.
+/// Recomputes everything that follows from the bundle alone. What is left to others stands in the report's two lists.
 #[must_use]
 pub fn verify(bundle: &Bundle) -> Report {
     let mut report =
@@ -145,9 +145,6 @@ pub fn verify(bundle: &Bundle) -> Report {
         check_challenge(&mut report, bundle, evidence);
     }
     check_vector(&mut report, bundle);
-    let (replays, facts) = (report.replays.len(), report.chain_facts.len());
-    report.add("episodes", Finding::NotChecked, format!("{replays} series of episodes were not played again"));
-    report.add("chain", Finding::NotChecked, format!("{facts} facts were not compared with a chain"));
     report
 }
 
