@@ -285,7 +285,8 @@ impl Bundle {
         self
     }
 
-    /// The hash that stands for the whole bundle: what a weight vector names as its evidence.
+    /// The hash over everything but the hashes. A weight vector names another one as its evidence: that of the bytes
+    /// that are stored.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let bare = Self { hashes: BTreeMap::new(), ..self.clone() };
