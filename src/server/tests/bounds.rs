@@ -3,6 +3,16 @@
 use super::*;
 use crate::server::limits;
 
+#[test]
+fn the_settings_begin_with_the_limits_of_this_room() {
+    let loaded = crate::config::load(&crate::config::Sources::default()).expect("the defaults are right");
+    let options = Options::from_settings(&loaded.settings.server);
+    assert_eq!(options.connections_max, limits::CONNECTIONS);
+    assert_eq!(options.request_timeout_ms, limits::ANSWER_MS);
+    assert_eq!(options.requests_per_minute, limits::REQUESTS_PER_MINUTE);
+    assert_eq!(options.public_url, None);
+}
+
 /// Asks for the health page and reads the answer's head and body.
 async fn health(world: &World, more: &str) -> String {
     let request = format!("GET /v1/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{more}\r\n");
@@ -13,27 +23,24 @@ async fn health(world: &World, more: &str) -> String {
 async fn an_answer_that_is_not_found_in_time_is_given_up_with_a_problem() {
     let world = World::with(Options { request_timeout_ms: 100, ..Options::new(loopback()) }).await;
     let readers = crate::store::Options::default().read_connections;
-    let (gates, held): (Vec<_>, Vec<_>) = (0..readers)
-        .map(|_| {
-            let (gate, closed) = std::sync::mpsc::channel::<()>();
-            let db = world.pipeline.store().db().clone();
-            let reading = tokio::spawn(async move {
-                db.read(move |_conn| Ok::<_, crate::store::Error>(closed.recv().is_err())).await
-            });
-            (gate, reading)
-        })
-        .unzip();
-    let refused = world.client.status().await.expect_err("nobody can read");
-    assert_eq!((refused.code().as_str(), refused.retry_after_s()), ("server_timeout", Some(1)));
-    let Error::Refused(problem) = refused else { panic!("a problem document") };
-    assert_eq!((problem.status, problem.detail.as_str()), (503, "more than 100 ms"));
-    assert!(world.client.health().await.is_ok(), "what needs no database answers");
-    // Of an upload only the body has more time: whether it may come at all is found out within the same.
-    assert_eq!(code(world.publish(b"policy").await), said("server_timeout", 503));
-    drop(gates);
-    for reading in held {
-        assert!(reading.await.expect("it ends").expect("it reads"));
-    }
+    let (gates, closed): (Vec<_>, Vec<_>) = (0..readers).map(|_| std::sync::mpsc::channel::<()>()).unzip();
+    let db = world.pipeline.store().db();
+    let hold = |closed: std::sync::mpsc::Receiver<()>| {
+        db.read(move |_conn| Ok::<_, crate::store::Error>(closed.recv().is_err()))
+    };
+    let held = futures::future::join_all(closed.into_iter().map(hold));
+    let asking = async {
+        let refused = world.client.status().await.expect_err("nobody can read");
+        assert_eq!((refused.code().as_str(), refused.retry_after_s()), ("server_timeout", Some(1)));
+        let Error::Refused(problem) = refused else { panic!("a problem document") };
+        assert_eq!((problem.status, problem.detail.as_str()), (503, "more than 100 ms"));
+        assert!(world.client.health().await.is_ok(), "what needs no database answers");
+        // Of an upload only the body has more time: whether it may come at all is found out within the same.
+        assert_eq!(code(world.publish(b"policy").await), said("server_timeout", 503));
+        drop(gates);
+    };
+    let (held, ()) = futures::join!(held, asking);
+    assert!(held.into_iter().all(|read| read.expect("it reads")));
     assert!(world.client.status().await.is_ok());
 }
 
