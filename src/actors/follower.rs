@@ -21,6 +21,8 @@ const LOOK_BACK_BLOCKS: u64 = 200;
 /// The metagraph is read again at least this often, in milliseconds of our clock; it changes rarely, and a
 /// registration matters only to commitments, which read it themselves.
 const SNAPSHOT_EVERY_MS: i64 = 1_000;
+/// Blocks behind the finalized head from which on we are catching up: more than a slow moment, less than an epoch.
+const CATCHING_UP_BLOCKS: u64 = 8;
 /// First wait after a block could not be taken in.
 const RETRY_MS: u64 = 200;
 /// Longest such wait.
@@ -35,8 +37,10 @@ pub struct Facts {
     pub genesis: [u8; 32],
     /// The newest finalized block.
     pub finalized: BlockRef,
-    /// The newest finalized block of the chain that we know of; larger than `finalized` while catching up.
+    /// The newest block, finalized or not; while catching up, the newest finalized one that we know of.
     pub head: u64,
+    /// Whether `finalized` is a block of the past: the present ones are still to be taken in.
+    pub catching_up: bool,
     /// Who is registered.
     pub snapshot: Snapshot,
     /// The whole metagraph of the snapshot.
@@ -73,6 +77,7 @@ impl Facts {
             netuid: self.netuid,
             genesis: Digest(self.genesis),
             head: self.head,
+            catching_up: self.catching_up,
             finalized: self.finalized.number,
             finalized_hash: self.finalized.hash,
             tempo: u64::from(self.rules.tempo_blocks),
@@ -142,7 +147,7 @@ impl Follower {
             })
             .collect();
         let seen = self.admit(&made, &metagraph).await?;
-        self.pipeline.commitments_seen(seen).await?;
+        self.pipeline.commitments_found(seen, block).await?;
         Ok(())
     }
 
@@ -190,7 +195,10 @@ impl Follower {
             }
         };
         let seen = self.admit(&made, &metagraph).await?;
-        self.pipeline.advance(self.netuid, block.number, block.hash, seen).await?;
+        let catching_up = block.number.saturating_add(CATCHING_UP_BLOCKS) < head;
+        // Whoever uploads now may have seen blocks that are not final yet.
+        let newest = if catching_up { head } else { self.client.best_head().await?.number };
+        self.pipeline.advance(self.netuid, block.number, block.hash, seen, catching_up).await?;
         for (run, number) in self.pipeline.awaited_seeds(block.number).await? {
             if let Some(hash) = self.client.block_hash(number).await? {
                 self.pipeline.seed_run(run, RunSeed { block: number, hash }).await?;
@@ -200,7 +208,8 @@ impl Follower {
             netuid: self.netuid,
             genesis: self.client.genesis_hash(),
             finalized: *block,
-            head: head.max(block.number),
+            head: newest.max(head).max(block.number),
+            catching_up,
             snapshot: snapshot_of(&metagraph),
             metagraph,
             rules,

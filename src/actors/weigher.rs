@@ -21,9 +21,6 @@ use crate::{
     weights::{Vector, bundle, bundle::Bundle, quantise},
 };
 
-/// Blocks behind the head from which on we are catching up: more than a slow moment, less than an epoch.
-const CATCHING_UP_BLOCKS: u64 = 8;
-
 /// The stored letter is not a signed call of this program.
 pub const LETTER_DAMAGED: Code = Code::new(
     Class::Bug,
@@ -141,7 +138,7 @@ impl Weigher {
     async fn is_due(&self, facts: &Facts) -> Result<bool, Error> {
         let us = self.hotkey.account();
         // While old blocks are caught up with, what they say of us is history.
-        if facts.finalized.number.saturating_add(CATCHING_UP_BLOCKS) < facts.head {
+        if facts.catching_up {
             return Ok(false);
         }
         let Some(neuron) = facts.metagraph.neuron(&us) else {

@@ -123,6 +123,7 @@ impl Scene {
             netuid: self.netuid,
             genesis: self.client.genesis_hash(),
             head: finalized.number,
+            catching_up: false,
             finalized,
             snapshot: snapshot_of(&metagraph),
             metagraph,

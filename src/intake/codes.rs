@@ -42,6 +42,13 @@ pub const CHAIN_UNREAD: Code = Code::new(
     "no finalized block has been read since the start",
     "try again in a moment; `/v1/status` shows the block as soon as there is one",
 );
+/// The door does not know the chain's present block.
+pub const CHAIN_BEHIND: Code = Code::new(
+    Class::Provider,
+    "chain_behind",
+    "the appliance does not see the chain's present block",
+    "try again after the time that Retry-After names; your deadline waits for as long",
+);
 /// Nothing that the upload could open has been seen in a finalized block.
 pub const COMMITMENT_NOT_FINAL: Code = Code::new(
     Class::Miner,
@@ -129,6 +136,7 @@ pub const CODES: &[Code] = &[
     UPLOAD_TOO_LARGE,
     HOTKEY_UNREGISTERED,
     CHAIN_UNREAD,
+    CHAIN_BEHIND,
     COMMITMENT_NOT_FINAL,
     COMMITMENT_MISMATCH,
     COMMITMENT_TOO_OLD,

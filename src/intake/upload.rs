@@ -5,7 +5,7 @@
 
 use super::{
     codes::{
-        BODY_LENGTH, CHAIN_UNREAD, COMMITMENT_MISMATCH, COMMITMENT_NOT_FINAL, COMMITMENT_TOO_OLD, HOTKEY_UNREGISTERED,
+        BODY_LENGTH, CHAIN_BEHIND, CHAIN_UNREAD, COMMITMENT_MISMATCH, COMMITMENT_NOT_FINAL, COMMITMENT_TOO_OLD, HOTKEY_UNREGISTERED,
         LENGTH_REQUIRED, OTHER_ARTIFACT, SUBMISSION_CLOSED, UPLOAD_DIGEST, UPLOAD_EMPTY, UPLOAD_TOO_LARGE,
         UPLOADS_TOO_MANY,
     },
@@ -136,6 +136,14 @@ pub fn chain_unread() -> Refused {
     Refused::new(CHAIN_UNREAD, 503, "the chain follower has not said anything yet").after(1)
 }
 
+/// The refusal of everything that counts from its block while the present block is unknown: it would be taken for
+/// older than it is, and a block that its sender has seen for one that nobody has.
+#[must_use]
+pub fn chain_behind(facts: &ChainFacts) -> Refused {
+    let detail = format!("at block {}, seen at {} ms", facts.finalized, facts.seen_ms);
+    Refused::new(CHAIN_BEHIND, 503, detail).after(facts.retry_after_s())
+}
+
 /// Whether the claim opens the commitment that was looked up for it.
 ///
 /// # Errors
@@ -222,6 +230,7 @@ mod tests {
             netuid: 7,
             genesis: Digest([5; 32]),
             head: 33,
+            catching_up: false,
             finalized: 30,
             finalized_hash: Digest([6; 32]),
             tempo: 360,

@@ -67,6 +67,15 @@ impl Pipeline {
     /// # Errors
     /// When the store fails.
     pub async fn commitments_seen(&self, seen: Vec<Seen>) -> Result<Vec<SubmissionId>, Error> {
+        self.commitments_found(seen, 0).await
+    }
+
+    /// The same for fields that were found in the state of a later block: nothing could be uploaded for them before, so
+    /// their deadline counts from there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn commitments_found(&self, seen: Vec<Seen>, block: u64) -> Result<Vec<SubmissionId>, Error> {
         let pipeline = self.clone();
         let now_ms = self.clock().now_ms();
         self.store()
@@ -74,7 +83,7 @@ impl Pipeline {
             .write("commitments seen", move |tx| {
                 let mut new = Vec::new();
                 for one in &seen {
-                    new.extend(pipeline.commitment_in(tx, now_ms, one)?);
+                    new.extend(pipeline.commitment_in(tx, now_ms, one, block)?);
                 }
                 Ok(new)
             })
@@ -84,16 +93,33 @@ impl Pipeline {
     /// Takes one finalized block in: what was committed in it, which runs close at it, and that it was read; all in
     /// one transaction, so that a crash repeats the whole block or nothing of it.
     ///
+    /// `is_late` says that the block is of a time at which nothing could be uploaded here: we were away, and the
+    /// deadlines of those who wait for an upload are moved by it.
+    ///
     /// # Errors
     /// When the store fails.
-    pub async fn advance(&self, netuid: u16, block: u64, hash: Digest, seen: Vec<Seen>) -> Result<(), Error> {
+    pub async fn advance(
+        &self,
+        netuid: u16,
+        block: u64,
+        hash: Digest,
+        seen: Vec<Seen>,
+        is_late: bool,
+    ) -> Result<(), Error> {
         let pipeline = self.clone();
         let now_ms = self.clock().now_ms();
         self.store()
             .db()
             .write("advance", move |tx| {
                 for one in &seen {
-                    pipeline.commitment_in(tx, now_ms, one)?;
+                    pipeline.commitment_in(tx, now_ms, one, block)?;
+                }
+                if is_late {
+                    tx.prepare_cached(
+                        "UPDATE submissions SET due_block = due_block + 1
+                         WHERE status = 'awaiting' AND due_block IS NOT NULL",
+                    )?
+                    .execute([])?;
                 }
                 pipeline.close_runs_in(tx, now_ms, block)?;
                 tx.prepare_cached(
@@ -108,7 +134,13 @@ impl Pipeline {
         Ok(())
     }
 
-    fn commitment_in(&self, tx: &Transaction<'_>, now_ms: i64, seen: &Seen) -> Result<Option<SubmissionId>, Error> {
+    fn commitment_in(
+        &self,
+        tx: &Transaction<'_>,
+        now_ms: i64,
+        seen: &Seen,
+        found: u64,
+    ) -> Result<Option<SubmissionId>, Error> {
         let challenge = self.challenge(&seen.challenge)?;
         let first = tx
             .prepare_cached(
@@ -138,7 +170,7 @@ impl Pipeline {
             seen.field,
             seen.at.block,
             seen.at.index,
-            seen.at.block.saturating_add(challenge.intake.artifact_within_blocks),
+            seen.at.block.max(found).saturating_add(challenge.intake.artifact_within_blocks),
             now_ms
         ])?;
         let id = SubmissionId(tx.last_insert_rowid());

@@ -195,6 +195,9 @@ async fn check_authentic(
     if opened.again {
         return Ok(Admitted::Again(opened.submission));
     }
+    if facts.is_behind(app.clock().now_ms()) {
+        return Err(Turned::Back(intake::chain_behind(facts).into()));
+    }
     let place = Arc::clone(&app.shared.uploads)
         .try_acquire_owned()
         .map_err(|_full| Turned::Back(Failure::busy("too many uploads")))?;
@@ -296,8 +299,13 @@ async fn receive(app: &App, ticket: &Ticket, body: Body) -> Result<Uploaded, Fai
         }
         return Err(failure);
     }
-    // The block is read after the body came: an upload counts from when it was complete.
-    let block = app.finalized().map_or(0, |(block, _hash)| block);
+    // The block is read after the body came: an upload counts from when it was complete. It is the newest one, not the
+    // newest final one: the hashes of the blocks between them are known to the sender, and a run's seeds may be there.
+    let Some(facts) = app.facts() else { return Err(intake::chain_unread().into()) };
+    if facts.is_behind(app.clock().now_ms()) {
+        return Err(intake::chain_behind(&facts).into());
+    }
+    let block = facts.head;
     let upload = Upload {
         challenge: slug.to_owned(),
         hotkey: claim.hotkey,

@@ -15,7 +15,7 @@ async fn an_upload_that_opens_its_commitment_is_taken_in_once() {
     let submission = world.client.submission(first.submission).await.expect("it is there");
     assert_eq!(submission.status, Status::Queued);
     assert_eq!((submission.artifact, submission.artifact_bytes), (Some(Digest::of(b"policy")), Some(6)));
-    assert_eq!((submission.upload_block, submission.uid), (Some(30), Some(4)));
+    assert_eq!((submission.upload_block, submission.uid), (Some(33), Some(4)));
     let kept = world.pipeline.store().blobs().get(&Digest::of(b"policy"), 6).await.expect("it is kept");
     assert_eq!(kept, "policy");
     assert_eq!(world.recorded().await, [] as [&str; 0]);
@@ -203,6 +203,39 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     let left = std::fs::read_dir(arriving).map_or(0, Iterator::count);
     assert_eq!(left, 0, "nothing half-written stays");
     assert!(!world.publish(&bytes).await.expect("it may come again").again);
+}
+
+/// A stamp of the past would put an artifact into a run whose seeds its miner has seen.
+#[tokio::test]
+async fn an_upload_counts_from_the_newest_block_and_waits_while_that_is_unknown() {
+    let world = World::new().await;
+    world.commit(b"policy", 20).await;
+    for behind in [ChainFacts { catching_up: true, ..chain() }, ChainFacts { seen_ms: 1, ..chain() }] {
+        world.facts.send_replace(Some(behind));
+        let refused = world.publish(b"policy").await.expect_err("the present block is unknown");
+        assert_eq!((refused.code().as_str(), refused.fault().class), ("chain_behind", Class::Provider));
+        assert!(refused.retry_after_s().is_some());
+    }
+    assert_eq!(world.recorded().await, Vec::<String>::new(), "nobody is blamed");
+    world.facts.send_replace(Some(chain()));
+    let taken = world.publish(b"policy").await.expect("it is seen again");
+    let submission = world.client.submission(taken.submission).await.expect("it is there");
+    assert_eq!((submission.upload_block, chain().finalized), (Some(33), 30));
+}
+
+#[tokio::test]
+async fn a_deadline_waits_while_nothing_could_be_uploaded() {
+    let world = World::new().await;
+    world.commit(b"policy", 20).await;
+    let hash = |block: u64| Digest([u8::try_from(block).expect("small"); 32]);
+    for block in 21..=30 {
+        world.pipeline.advance(NETUID, block, hash(block), Vec::new(), block <= 25).await.expect("taken in");
+    }
+    world.pipeline.sweep(Some(20 + 600 + 5)).await.expect("swept");
+    assert!(world.publish(b"policy").await.is_ok(), "five blocks were taken in late");
+    world.commit(b"other", 31).await;
+    world.pipeline.sweep(Some(31 + 601)).await.expect("swept");
+    assert_eq!(code(world.publish(b"other").await), said("submission_closed", 409));
 }
 
 #[tokio::test]

@@ -196,12 +196,13 @@ fn chain() -> ChainFacts {
         netuid: NETUID,
         genesis: Digest(GENESIS),
         head: 33,
+        catching_up: false,
         finalized: 30,
         finalized_hash: Digest([6; 32]),
         tempo: 360,
         next_epoch_block: Some(40),
         block_ms: 250,
-        seen_ms: 1,
+        seen_ms: SystemClock::shared().now_ms(),
         registered: BTreeMap::from([(alice().account(), registration)]),
     }
 }
