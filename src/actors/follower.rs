@@ -142,6 +142,7 @@ impl Follower {
             })
             .collect();
         let seen = self.admit(&made, &metagraph).await?;
+        self.pipeline.members(&snapshot_of(&metagraph)).await?;
         self.pipeline.commitments_seen(seen).await?;
         Ok(())
     }

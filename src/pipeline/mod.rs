@@ -11,6 +11,7 @@ mod decisions;
 mod error;
 mod folds;
 pub mod life;
+mod members;
 mod outbox;
 mod plans;
 pub mod points;

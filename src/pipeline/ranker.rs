@@ -187,7 +187,12 @@ fn find_due(
     let number = run.map_or_else(|| previous.as_ref().map_or(0, |stored| stored.input.run), |(_, number)| number);
     let run = run.map(|(id, _)| RunId(id));
     let mut entries = match run {
-        Some(run) => entries_of_run(conn, run)?,
+        Some(run) => {
+            let mut entries = entries_of_run(conn, run)?;
+            entries.extend(departed(conn, challenge, snapshot, &entries)?);
+            entries.sort_by_key(|(submission, _)| (submission.priority, submission.id));
+            entries
+        }
         None => entries_of_challenge(conn, challenge)?,
     };
     let replaced = drop_replaced(&mut entries);
@@ -225,6 +230,36 @@ fn entries_of_run(conn: &Connection, run: RunId) -> Result<Vec<(Submission, Opti
         }
     }
     Ok(found)
+}
+
+/// Paid submissions that were left out of the run because their registration ended: the rule must see that they may not
+/// be paid any more, for it may remember them.
+fn departed(
+    conn: &Connection,
+    challenge: &Challenge,
+    snapshot: &Snapshot,
+    entries: &[(Submission, Option<Fault>)],
+) -> Result<Vec<(Submission, Option<Fault>)>, Error> {
+    let mut paid = paid(conn, challenge)?;
+    paid.retain(|submission| {
+        !is_eligible(snapshot, submission) && !entries.iter().any(|(entry, _)| entry.id == submission.id)
+    });
+    Ok(paid.into_iter().map(|submission| (submission, None)).collect())
+}
+
+/// A hotkey that registered after it had committed is another miner, as far as this commitment goes.
+fn is_eligible(snapshot: &Snapshot, submission: &Submission) -> bool {
+    let registered = snapshot.registered.get(&submission.hotkey);
+    registered.is_some_and(|registered| registered.since_block <= submission.committed.block)
+}
+
+/// Submissions that the present ranking pays.
+fn paid(conn: &Connection, challenge: &Challenge) -> Result<Vec<Submission>, Error> {
+    let sql = format!(
+        "SELECT {} FROM submissions WHERE challenge = ?1 AND status = 'ranked' ORDER BY id",
+        Submission::COLUMNS
+    );
+    submissions::select(conn, &sql, params![challenge.slug])
 }
 
 /// Everybody who passed the last stage, for a challenge that is ranked without a run.
@@ -280,16 +315,12 @@ fn entry(
         let text: String = row.get(1)?;
         evidence.insert(row.get(0)?, serde_json::from_str(&text)?);
     }
-    let eligible = snapshot
-        .registered
-        .get(&submission.hotkey)
-        .is_some_and(|registered| registered.since_block <= submission.committed.block);
     Ok(Entry {
         submission: submission.id,
         hotkey: submission.hotkey,
         artifact: submission.artifact.unwrap_or(Digest([0; 32])),
         priority: submission.priority,
-        eligible,
+        eligible: is_eligible(snapshot, submission),
         fault,
         evidence,
     })
@@ -377,11 +408,7 @@ fn store(
 fn unseen(tx: &Transaction<'_>, challenge: &Challenge, due: &Due) -> Result<Vec<Submission>, Error> {
     let seen: BTreeSet<SubmissionId> =
         due.input.entries.iter().map(|entry| entry.submission).chain(due.replaced.iter().copied()).collect();
-    let sql = format!(
-        "SELECT {} FROM submissions WHERE challenge = ?1 AND status = 'ranked' ORDER BY id",
-        Submission::COLUMNS
-    );
-    let mut paid = submissions::select(tx, &sql, params![challenge.slug])?;
+    let mut paid = paid(tx, challenge)?;
     paid.retain(|submission| !seen.contains(&submission.id));
     Ok(paid)
 }

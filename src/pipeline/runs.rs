@@ -12,8 +12,8 @@ use serde_json::json;
 use super::{
     Challenge, Error, Pipeline,
     claims::run_event,
-    life::Event,
-    plans,
+    life::{Event, Status},
+    members, plans,
     submissions::{self, Because, Submission},
 };
 use crate::{
@@ -307,6 +307,8 @@ fn owes_round(tx: &Transaction<'_>, challenge: &Challenge) -> Result<bool, Error
     Ok(since.is_some_and(|since| since < challenge.run.rounds_after_arrival))
 }
 
+/// Finished submissions that play again, as far as their hotkeys are still registered: whoever has left the subnet owns
+/// nothing in it any more, and takes no place.
 fn incumbents(tx: &Transaction<'_>, challenge: &Challenge) -> Result<Vec<Submission>, Error> {
     let statuses = match challenge.run.incumbents {
         Incumbents::None => return Ok(Vec::new()),
@@ -315,10 +317,12 @@ fn incumbents(tx: &Transaction<'_>, challenge: &Challenge) -> Result<Vec<Submiss
     };
     let sql = format!(
         "SELECT {} FROM submissions WHERE challenge = ?1 AND status IN ({statuses})
-         ORDER BY status = 'lost', priority_block, priority_index, id LIMIT ?2",
+         ORDER BY priority_block, priority_index, id",
         Submission::COLUMNS
     );
-    submissions::select(tx, &sql, params![challenge.slug, challenge.run.contestants_max])
+    let mut found = submissions::select(tx, &sql, params![challenge.slug])?;
+    members::keep_registered(tx, &mut found)?;
+    Ok(found)
 }
 
 /// Fixes the contestants of a new run. Nothing happens when there is nobody to compare.
@@ -335,7 +339,10 @@ fn freeze(
         return Ok(None);
     };
     let room = usize::try_from(challenge.run.contestants_max).unwrap_or(usize::MAX);
-    let taken: Vec<Submission> = incumbents.into_iter().chain(arrivals).take(room).collect();
+    // The paid defend their place; then whoever is new. One that lost may try again where there is room.
+    let (paid, lost): (Vec<_>, Vec<_>) =
+        incumbents.into_iter().partition(|submission| submission.status == Status::Ranked);
+    let taken: Vec<Submission> = paid.into_iter().chain(arrivals).chain(lost).take(room).collect();
     let new = taken.iter().filter(|submission| !submission.status.is_finished()).count();
     let run = insert_run(tx, now_ms, challenge, block, stage, new, false)?;
     for submission in &taken {

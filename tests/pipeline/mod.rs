@@ -1,4 +1,5 @@
 //! The pipeline on a hand-driven clock: five shapes of competition, and what must never happen in any of them.
 
+mod runs;
 mod skeletons;
 pub mod world;

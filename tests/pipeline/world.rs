@@ -1,7 +1,7 @@
 //! A pipeline with a hand-driven clock and small engines, stepped until nothing moves.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc, Mutex,
@@ -261,12 +261,23 @@ fn rule(name: &str) -> Arc<dyn Rule> {
 }
 
 pub fn challenge(profile: &str) -> Challenge {
+    changed_challenge(profile, |text| text)
+}
+
+/// A challenge whose profile is not word for word the skeleton.
+pub fn changed_challenge(profile: &str, change: impl FnOnce(String) -> String) -> Challenge {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/profiles").join(format!("{profile}.toml"));
-    let text = std::fs::read_to_string(&path).expect("the skeleton profile is there");
+    let text = change(std::fs::read_to_string(&path).expect("the skeleton profile is there"));
     let profile = Profile::parse(&text, &path.display().to_string()).expect("the skeleton profile is valid");
     let stages = profile.stages.iter().map(|entry| stage(&entry.kind, &entry.options)).collect();
     let rule = rule(&profile.ranking.rule);
     Challenge::assemble(&profile, stages, rule)
+}
+
+async fn pipeline(store: Store, clock: &Arc<HandClock>, challenges: Vec<Challenge>) -> Pipeline {
+    let challenges = challenges.into_iter().map(|challenge| (challenge.slug.clone(), Arc::new(challenge))).collect();
+    let shared: Arc<dyn Clock> = Arc::<HandClock>::clone(clock);
+    Pipeline::open(store, shared, challenges, Points::default()).await.expect("the pipeline opens")
 }
 
 /// A pipeline in a directory of its own.
@@ -276,25 +287,34 @@ pub struct World {
     pub script: SharedScript,
     pub slug: String,
     pub block: u64,
+    /// Miners whose hotkeys are not registered any more.
+    pub gone: BTreeSet<u8>,
     engine: InProcess,
     _dir: tempfile::TempDir,
 }
 
 impl World {
     pub async fn open(profile: &str) -> Self {
+        Self::with(vec![challenge(profile)]).await
+    }
+
+    /// A world of several challenges; miners submit to the first unless told otherwise.
+    pub async fn with(challenges: Vec<Challenge>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
         let store = Store::open(&data, Options::default()).await.expect("a fresh store opens");
         let clock = Arc::new(HandClock(AtomicI64::new(1_000_000)));
         let script = SharedScript::default();
-        let challenge = challenge(profile);
-        let slug = challenge.slug.clone();
-        let challenges = [(slug.clone(), Arc::new(challenge))].into();
-        let shared: Arc<dyn Clock> = Arc::<HandClock>::clone(&clock);
-        let pipeline =
-            Pipeline::open(store, shared, challenges, Points::default()).await.expect("a fresh pipeline opens");
+        let slug = challenges[0].slug.clone();
+        let pipeline = pipeline(store, &clock, challenges).await;
         let engine = InProcess::new().with("weigh", Arc::new(Weighing(Arc::clone(&script))));
-        Self { pipeline, clock, script, slug, block: 1, engine, _dir: dir }
+        Self { pipeline, clock, script, slug, block: 1, gone: BTreeSet::new(), engine, _dir: dir }
+    }
+
+    /// Starts again on the same data, with these challenges.
+    pub async fn restart(&mut self, challenges: Vec<Challenge>) {
+        let store = self.pipeline.store().clone();
+        self.pipeline = pipeline(store, &self.clock, challenges).await;
     }
 
     pub fn advance_ms(&self, by: i64) {
@@ -330,6 +350,7 @@ impl World {
 
     pub fn snapshot(&self) -> Snapshot {
         let registered = (0..200)
+            .filter(|miner| !self.gone.contains(miner))
             .map(|uid: u8| {
                 let hotkey = Hotkey([uid; 32]);
                 (hotkey, Registered { uid: u16::from(uid), since_block: 0, coldkey: hotkey })
@@ -340,9 +361,10 @@ impl World {
 
     /// One step of everything, as the actors would take it. Answers whether anything moved.
     pub async fn step(&mut self) -> bool {
+        self.pipeline.members(&self.snapshot()).await.expect("records");
         let mut moved = self.pipeline.sweep(Some(self.block)).await.expect("sweeps").any();
         while let Some(attempt) = self.pipeline.claim().await.expect("claims") {
-            let challenge = self.pipeline.challenge(&self.slug).expect("known");
+            let challenge = self.pipeline.challenge(&attempt.submission.challenge).expect("known");
             let outcome = challenge.steps[attempt.submission.stage].stage.run(&attempt.work).await;
             self.pipeline.finish(&attempt, outcome).await.expect("finishes");
             moved = true;
@@ -355,7 +377,7 @@ impl World {
             moved = true;
         }
         for due in self.pipeline.unplanned().await.expect("reads") {
-            let challenge = self.pipeline.challenge(&self.slug).expect("known");
+            let challenge = self.pipeline.challenge(&due.work.challenge).expect("known");
             let outcome = challenge.steps[due.stage].stage.run(&due.work).await;
             self.pipeline.planned(&due, outcome).await.expect("plans");
             moved = true;
