@@ -69,6 +69,8 @@ pub struct Stored {
 struct Due {
     run: Option<RunId>,
     version: i64,
+    /// How many changes the input holds that no ranking had seen.
+    changes: i64,
     input: Input,
     /// Older submissions of hotkeys whose newer one takes their place.
     replaced: Vec<SubmissionId>,
@@ -177,10 +179,10 @@ fn find_due(
         )?
         .query_row([&challenge.slug], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let (version, dirty): (i64, bool) = conn
+    let (version, changes): (i64, i64) = conn
         .prepare_cached("SELECT ranking_version, dirty FROM challenges WHERE slug = ?1")?
         .query_row([&challenge.slug], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if run.is_none() && !dirty {
+    if run.is_none() && changes == 0 {
         return Ok(None);
     }
     let previous = newest(conn, &challenge.slug)?;
@@ -210,7 +212,7 @@ fn find_due(
         decisions: decisions(conn, &challenge.slug)?,
         block: snapshot.block,
     };
-    Ok(Some(Due { run, version, input, replaced }))
+    Ok(Some(Due { run, version, changes, input, replaced }))
 }
 
 /// Contestants of the run that were judged, with the fault of those that were rejected in it.
@@ -363,9 +365,9 @@ fn store(
     ranking: &Ranking,
 ) -> Result<bool, Error> {
     let changed = tx.execute(
-        "UPDATE challenges SET ranking_version = ranking_version + 1, dirty = 0
+        "UPDATE challenges SET ranking_version = ranking_version + 1, dirty = dirty - ?3
          WHERE slug = ?1 AND ranking_version = ?2",
-        params![challenge.slug, due.version],
+        params![challenge.slug, due.version, due.changes],
     )?;
     if changed != 1 {
         return Ok(false);

@@ -190,9 +190,10 @@ impl Pipeline {
     }
 }
 
-/// Says that the challenge's ranking must be made anew.
+/// Says that the challenge's ranking must be made anew. Counted, so that a ranking that was being made meanwhile takes
+/// away only what it has seen.
 pub(super) fn mark_dirty(tx: &Transaction<'_>, challenge: &str) -> Result<(), Error> {
-    tx.execute("UPDATE challenges SET dirty = 1 WHERE slug = ?1", [challenge])?;
+    tx.execute("UPDATE challenges SET dirty = dirty + 1 WHERE slug = ?1", [challenge])?;
     Ok(())
 }
 

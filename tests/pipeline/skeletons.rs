@@ -1,6 +1,9 @@
 //! Five shapes of competition through one pipeline.
 
-use serde_json::json;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use waag::{
     fault::Class,
     ids::Hotkey,
@@ -153,15 +156,47 @@ async fn nothing_is_paid_before_a_person_approved_it() {
     assert_eq!(world.shares().await, []);
 }
 
+fn weights(shares: &[(u8, f64)]) -> Value {
+    let weights: BTreeMap<String, f64> =
+        shares.iter().map(|(miner, share)| (hotkey(*miner).to_string(), *share)).collect();
+    json!({ "weights": weights })
+}
+
 #[tokio::test]
 async fn a_service_reports_shares_and_they_expire() {
     let mut world = World::open("report").await;
-    let body = json!({ hotkey(1).to_string(): 0.25, hotkey(2).to_string(): 0.5 });
-    world.pipeline.report("report", "scores", body, 2_000_000).await.expect("stored");
+    let expires_ms = world.pipeline.clock().now_ms() + 600_000;
+    world.pipeline.report("report", "scores", weights(&[(1, 0.25), (2, 0.5)]), expires_ms).await.expect("stored");
     world.settle().await;
-    assert_eq!(world.shares().await.len(), 2);
-    let ranking = world.pipeline.ranking("report").await.expect("reads").expect("ranked").ranking;
-    assert!((ranking.burned - 0.25).abs() < 1e-12);
+    assert_eq!(world.shares().await, [(hotkey(2), 0.5), (hotkey(1), 0.25)]);
+    assert_eq!(world.ranking().await.burned, 0.25);
+
+    // The last moment before, and the moment itself.
+    world.advance_ms(expires_ms - world.pipeline.clock().now_ms() - 1);
+    assert!(!world.step().await, "it is still valid");
+    world.advance_ms(1);
+    world.rest().await;
+    assert_eq!(world.shares().await, []);
+    assert_eq!(world.ranking().await.burned, 1.0);
+    assert!(!world.step().await, "it expires once");
+
+    let later_ms = world.pipeline.clock().now_ms() + 600_000;
+    world.pipeline.report("report", "scores", weights(&[(3, 1.0)]), later_ms).await.expect("stored");
+    world.rest().await;
+    assert_eq!(world.shares().await, [(hotkey(3), 1.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_while_a_rule_thinks_is_ranked_next() {
+    let mut world = World::open("report").await;
+    world.pipeline.report("report", "scores", weights(&[(1, 1.0)]), i64::MAX).await.expect("stored");
+    let pipeline = world.pipeline.clone();
+    world.script.lock().expect("free").meanwhile = Some(Box::new(move || {
+        let report = pipeline.report("report", "scores", weights(&[(2, 1.0)]), i64::MAX);
+        tokio::task::block_in_place(|| Handle::current().block_on(report)).expect("stored");
+    }));
+    world.rest().await;
+    assert_eq!(world.shares().await, [(hotkey(2), 1.0)]);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use waag::{
     fault::{Class, Code, Fault},
     ids::{Digest, Hotkey, Priority, SubmissionId},
     pipeline::{Challenge, Pipeline, Registered, Seen, Snapshot, Upload, life::Status, points::Points},
-    score::{Entry, Input, Ranking, Row, Rule},
+    score::{self, Input, Ranking, Rule},
     stage::{JobResult, JobSpec, Outcome, Plan, RunSeed, Scope, Stage, Work},
     store::{Options, Store},
 };
@@ -47,6 +47,8 @@ pub struct Script {
     pub faults: BTreeMap<Digest, Vec<Fault>>,
     /// Workers that answer something else.
     pub liars: Vec<String>,
+    /// Happens once, while a rule thinks.
+    pub meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 pub type SharedScript = Arc<Mutex<Script>>;
@@ -187,76 +189,27 @@ fn stage(kind: &str, options: &Value) -> Arc<dyn Stage> {
     }
 }
 
-/// Everything to the highest score that is not refused; ties to the earlier.
-struct Highest;
-
-impl Rule for Highest {
-    fn name(&self) -> &'static str {
-        "highest"
-    }
-
-    fn check(&self, _options: &Value) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn rank(&self, input: &Input) -> Ranking {
-        let score = |entry: &Entry| entry.evidence.get("scale").and_then(|it| it["score"].as_f64()).unwrap_or(0.0);
-        let mut standing: Vec<&Entry> =
-            input.entries.iter().filter(|entry| entry.fault.is_none() && entry.eligible).collect();
-        // Stable: entries come in order of priority.
-        standing.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        let rows: Vec<Row> = standing
-            .iter()
-            .enumerate()
-            .map(|(place, entry)| Row {
-                hotkey: entry.hotkey,
-                submission: Some(entry.submission),
-                points: score(entry),
-                share: if place == 0 { 1.0 } else { 0.0 },
-                reason: format!("place {}", place + 1),
-                results: BTreeMap::new(),
-            })
-            .collect();
-        Ranking { burned: if rows.is_empty() { 1.0 } else { 0.0 }, rows, memory: Value::Null }
-    }
+/// A rule of the program, during whose thinking something may happen.
+struct Interrupted {
+    rule: Arc<dyn Rule>,
+    script: SharedScript,
 }
 
-/// Shares as a service reported them.
-struct Told;
-
-impl Rule for Told {
+impl Rule for Interrupted {
     fn name(&self) -> &'static str {
-        "told"
+        self.rule.name()
     }
 
-    fn check(&self, _options: &Value) -> Result<(), String> {
-        Ok(())
+    fn check(&self, options: &Value) -> Result<(), String> {
+        self.rule.check(options)
     }
 
     fn rank(&self, input: &Input) -> Ranking {
-        let mut rows = Vec::new();
-        for report in input.reports.iter().filter(|report| !report.expired) {
-            for (hotkey, share) in report.body.as_object().into_iter().flatten() {
-                rows.push(Row {
-                    hotkey: hotkey.parse().expect("the test reports addresses"),
-                    submission: None,
-                    points: 0.0,
-                    share: share.as_f64().unwrap_or(0.0),
-                    reason: report.service.clone(),
-                    results: BTreeMap::new(),
-                });
-            }
+        let meanwhile = self.script.lock().expect("no test panics while it holds the script").meanwhile.take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
         }
-        let paid: f64 = rows.iter().map(|row| row.share).sum();
-        Ranking { rows, burned: 1.0 - paid, memory: Value::Null }
-    }
-}
-
-fn rule(name: &str) -> Arc<dyn Rule> {
-    match name {
-        "highest" => Arc::new(Highest),
-        "told" => Arc::new(Told),
-        other => panic!("no test rule `{other}`"),
+        self.rule.rank(input)
     }
 }
 
@@ -270,12 +223,19 @@ pub fn changed_challenge(profile: &str, change: impl FnOnce(String) -> String) -
     let text = change(std::fs::read_to_string(&path).expect("the skeleton profile is there"));
     let profile = Profile::parse(&text, &path.display().to_string()).expect("the skeleton profile is valid");
     let stages = profile.stages.iter().map(|entry| stage(&entry.kind, &entry.options)).collect();
-    let rule = rule(&profile.ranking.rule);
+    let rule = score::rule(&profile.ranking.rule).expect("the skeletons name rules of the program");
+    rule.check(&profile.ranking.options).expect("the skeletons' options are valid");
     Challenge::assemble(&profile, stages, rule)
 }
 
-async fn pipeline(store: Store, clock: &Arc<HandClock>, challenges: Vec<Challenge>) -> Pipeline {
-    let challenges = challenges.into_iter().map(|challenge| (challenge.slug.clone(), Arc::new(challenge))).collect();
+async fn pipeline(store: Store, clock: &Arc<HandClock>, script: &SharedScript, challenges: Vec<Challenge>) -> Pipeline {
+    let challenges = challenges
+        .into_iter()
+        .map(|challenge| {
+            let rule = Arc::new(Interrupted { rule: challenge.rule, script: Arc::clone(script) });
+            (challenge.slug.clone(), Arc::new(Challenge { rule, ..challenge }))
+        })
+        .collect();
     let shared: Arc<dyn Clock> = Arc::<HandClock>::clone(clock);
     Pipeline::open(store, shared, challenges, Points::default()).await.expect("the pipeline opens")
 }
@@ -306,7 +266,7 @@ impl World {
         let clock = Arc::new(HandClock(AtomicI64::new(1_000_000)));
         let script = SharedScript::default();
         let slug = challenges[0].slug.clone();
-        let pipeline = pipeline(store, &clock, challenges).await;
+        let pipeline = pipeline(store, &clock, &script, challenges).await;
         let engine = InProcess::new().with("weigh", Arc::new(Weighing(Arc::clone(&script))));
         Self { pipeline, clock, script, slug, block: 1, gone: BTreeSet::new(), engine, _dir: dir }
     }
@@ -314,7 +274,7 @@ impl World {
     /// Starts again on the same data, with these challenges.
     pub async fn restart(&mut self, challenges: Vec<Challenge>) {
         let store = self.pipeline.store().clone();
-        self.pipeline = pipeline(store, &self.clock, challenges).await;
+        self.pipeline = pipeline(store, &self.clock, &self.script, challenges).await;
     }
 
     pub fn advance_ms(&self, by: i64) {
@@ -437,9 +397,12 @@ impl World {
         found
     }
 
+    pub async fn ranking(&self) -> Ranking {
+        self.pipeline.ranking(&self.slug).await.expect("reads").expect("there is a ranking").ranking
+    }
+
     pub async fn shares(&self) -> Vec<(Hotkey, f64)> {
-        let ranking = self.pipeline.ranking(&self.slug).await.expect("reads").expect("there is a ranking");
-        let mut shares: Vec<_> = ranking.ranking.rows.iter().map(|row| (row.hotkey, row.share)).collect();
+        let mut shares: Vec<_> = self.ranking().await.rows.iter().map(|row| (row.hotkey, row.share)).collect();
         shares.retain(|(_, share)| *share > 0.0);
         shares
     }
