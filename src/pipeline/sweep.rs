@@ -1,6 +1,6 @@
 //! The sweeper: nothing stays stuck.
 //!
-//! Owns the periodic look for lapsed leases, due retries and overdue halves. Refuses to decide anything else. It is
+//! Owns the periodic look for lapsed leases, due retries, expired reports and overdue halves. Refuses to decide anything else. It is
 //! idempotent: running it twice changes nothing more.
 
 use rusqlite::{Transaction, params};
@@ -10,7 +10,7 @@ use super::{
     Error, Pipeline,
     error::ARTIFACT_MISSING,
     life::Event,
-    plans,
+    plans, runs,
     submissions::{self, Because, Submission},
 };
 use crate::clock::UnixMs;
@@ -26,6 +26,8 @@ pub struct Swept {
     pub retries: usize,
     /// Submissions whose other half never came.
     pub overdue: usize,
+    /// Challenges with a report that expired since they were ranked.
+    pub expired: usize,
 }
 
 impl Swept {
@@ -53,6 +55,7 @@ impl Pipeline {
                     replicas: plans::sweep_replicas(tx, now_ms)?,
                     retries: due_retries(tx, now_ms)?,
                     overdue: block.map_or(Ok(0), |block| overdue_halves(tx, now_ms, block))?,
+                    expired: expired_reports(tx, now_ms)?,
                 })
             })
             .await?;
@@ -71,6 +74,23 @@ fn due_retries(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<usize, Error> {
         submissions::apply(tx, now_ms, submission, Event::BackoffDue, Because::default())?;
     }
     Ok(due.len())
+}
+
+/// A report that the newest ranking counted may not be paid after its expiry: the challenge is ranked anew.
+fn expired_reports(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<usize, Error> {
+    let expired: Vec<String> = tx
+        .prepare_cached(
+            "SELECT DISTINCT reports.challenge FROM reports JOIN challenges ON challenges.slug = reports.challenge
+             WHERE reports.id IN (SELECT max(id) FROM reports GROUP BY challenge, service)
+               AND challenges.dirty = 0 AND expires_ms <= ?1
+               AND expires_ms > (SELECT max(at_ms) FROM rankings WHERE rankings.challenge = reports.challenge)",
+        )?
+        .query_map([now_ms], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for challenge in &expired {
+        runs::mark_dirty(tx, challenge)?;
+    }
+    Ok(expired.len())
 }
 
 fn overdue_halves(tx: &Transaction<'_>, now_ms: UnixMs, block: u64) -> Result<usize, Error> {
