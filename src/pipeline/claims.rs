@@ -141,8 +141,12 @@ impl Pipeline {
     /// When the store fails.
     pub(super) fn sweep_attempts(&self, tx: &Transaction<'_>, now_ms: UnixMs) -> Result<usize, Error> {
         let lapsed: Vec<(i64, i64)> = tx
-            .prepare_cached("SELECT id, submission FROM attempts WHERE ended_ms IS NULL AND lease_until_ms < ?1")?
-            .query_map([now_ms], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .prepare_cached(
+                "SELECT id, submission FROM attempts WHERE ended_ms IS NULL AND lease_until_ms < ?1
+                   AND (SELECT challenge FROM submissions WHERE submissions.id = attempts.submission)
+                     IN (SELECT value FROM json_each(?2))",
+            )?
+            .query_map(params![now_ms, self.served()?], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
         for (attempt, submission) in &lapsed {
             let fault = LEASE_LAPSED.because(format!("attempt {attempt} was silent"));

@@ -26,6 +26,9 @@ use crate::{
     stage::{Outcome, Plan, Work},
 };
 
+/// Why a run is void whose profile became shorter.
+pub(super) const STAGE_GONE: &str = "the profile does not have the run's stage any more";
+
 /// How a fold ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folded {
@@ -68,7 +71,7 @@ impl Pipeline {
         self.store()
             .db()
             .write("fold plan", move |tx| {
-                let Some(ready) = next_ready(tx, now_ms)? else { return Ok(None) };
+                let Some(ready) = next_ready(tx, now_ms, &pipeline.served()?)? else { return Ok(None) };
                 let run = ready.run;
                 let folded = pipeline.fold_in(tx, now_ms, &ready)?;
                 pipeline.reach(Point::FoldDecided);
@@ -79,9 +82,11 @@ impl Pipeline {
 
     fn fold_in(&self, tx: &Transaction<'_>, now_ms: UnixMs, ready: &Ready) -> Result<Folded, Error> {
         let challenge = self.challenge(&ready.work.challenge)?;
-        let step = challenge.step(ready.stage).ok_or_else(|| Error::Missing {
-            what: format!("stage {} of challenge `{}`", ready.stage, challenge.slug),
-        })?;
+        // Another stage may stand there now: its fold knows nothing of these records.
+        let Some(step) = challenge.step(ready.stage).filter(|step| step.name == ready.work.stage) else {
+            void_run(tx, now_ms, challenge, ready.run, None, STAGE_GONE)?;
+            return Ok(Folded::Void);
+        };
         let Some(results) = plans::results(tx, ready.plan_id)? else {
             let fault = DEADLINE_LAPSED.because(format!("the jobs of {} took too long", ready.run));
             void_run(tx, now_ms, challenge, ready.run, Some(&fault), "deadline")?;
@@ -223,7 +228,7 @@ impl Fold<'_> {
     }
 }
 
-fn next_ready(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<Option<Ready>, Error> {
+fn next_ready(tx: &Transaction<'_>, now_ms: UnixMs, served: &str) -> Result<Option<Ready>, Error> {
     let row: Option<(i64, i64, usize, String, String)> = tx
         .prepare_cached(
             "SELECT plans.id, plans.run, plans.stage, plans.work, plans.plan FROM plans
@@ -234,9 +239,10 @@ fn next_ready(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<Option<Ready>, Err
                AND (runs.guard IS NULL OR NOT EXISTS (
                  SELECT 1 FROM runs AS other WHERE other.challenge = runs.challenge AND other.state = 'folded'
                    AND other.single = 0))
+               AND runs.challenge IN (SELECT value FROM json_each(?2))
              ORDER BY plans.id LIMIT 1",
         )?
-        .query_row([now_ms], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+        .query_row(params![now_ms, served], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
         .optional()?;
     row.map(|(plan_id, run, stage, work, plan)| {
         Ok(Ready {

@@ -82,13 +82,15 @@ impl Pipeline {
         challenges: Challenges,
         points: Points,
     ) -> Result<Self, Error> {
-        let rows: Vec<(String, String)> =
-            challenges.values().map(|challenge| (challenge.slug.clone(), challenge.profile_text.clone())).collect();
+        let rows: Vec<(String, String, usize)> = challenges
+            .values()
+            .map(|challenge| (challenge.slug.clone(), challenge.profile_text.clone(), challenge.steps.len()))
+            .collect();
         let now_ms = clock.now_ms();
         store
             .db()
             .write("open challenges", move |tx| {
-                for (slug, profile) in &rows {
+                for (slug, profile, steps) in &rows {
                     let digest = Digest::of(profile.as_bytes()).to_string();
                     let changed = tx.execute(
                         "INSERT INTO challenges (slug, profile, profile_digest, added_ms) VALUES (?1, ?2, ?3, ?4)
@@ -99,6 +101,7 @@ impl Pipeline {
                     if changed == 1 {
                         events::append(tx, now_ms, "profile", slug, &serde_json::json!({ "digest": digest }))?;
                     }
+                    submissions::keep_in_profile(tx, slug, *steps)?;
                 }
                 Ok::<_, Error>(())
             })
@@ -136,6 +139,12 @@ impl Pipeline {
     /// `Missing` when this pipeline does not serve it.
     pub fn challenge(&self, slug: &str) -> Result<&Arc<Challenge>, Error> {
         self.inner.challenges.get(slug).ok_or_else(|| Error::Missing { what: format!("challenge `{slug}`") })
+    }
+
+    /// The slugs of the challenges as a JSON array, for queries over what may be worked on. What belongs to a challenge
+    /// that is not served now waits until it is served again, and nobody else waits for it.
+    fn served(&self) -> Result<String, Error> {
+        Ok(serde_json::to_string(&self.inner.challenges.keys().collect::<Vec<_>>())?)
     }
 
     /// Rings the bell: whoever waits in [`Self::bell`] looks again.

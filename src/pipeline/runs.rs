@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde_json::json;
 
 use super::{
-    Challenge, Error, Pipeline,
+    Challenge, Error, Pipeline, Step,
     claims::run_event,
     life::{Event, Status},
     members, plans,
@@ -132,12 +132,13 @@ impl Pipeline {
             .await
     }
 
-    /// The runs whose present stage has no plan yet.
+    /// The runs whose present stage has no plan yet. One whose stage is not in the profile any more is void.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn unplanned(&self) -> Result<Vec<Due>, Error> {
         let pipeline = self.clone();
+        let now_ms = self.clock().now_ms();
         self.store()
             .db()
             .write("find unplanned runs", move |tx| {
@@ -145,15 +146,19 @@ impl Pipeline {
                     .prepare_cached(
                         "SELECT id, challenge, stage FROM runs WHERE state = 'running' AND NOT EXISTS (
                            SELECT 1 FROM plans WHERE plans.run = runs.id AND plans.stage = runs.stage
-                             AND plans.state <> 'void') ORDER BY id",
+                             AND plans.state <> 'void')
+                           AND challenge IN (SELECT value FROM json_each(?1)) ORDER BY id",
                     )?
-                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                    .query_map([pipeline.served()?], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                     .collect::<Result<_, _>>()?;
                 let mut due = Vec::new();
                 for (run, slug, stage) in rows {
-                    let challenge = pipeline.challenge(&slug)?;
-                    let work = work_of(tx, challenge, RunId(run), stage)?;
-                    due.push(Due { run: RunId(run), stage, work });
+                    let (challenge, run) = (pipeline.challenge(&slug)?, RunId(run));
+                    let Some(step) = challenge.step(stage) else {
+                        super::folds::void_run(tx, now_ms, challenge, run, None, super::folds::STAGE_GONE)?;
+                        continue;
+                    };
+                    due.push(Due { run, stage, work: work_of(tx, challenge, step, run)? });
                 }
                 Ok(due)
             })
@@ -459,10 +464,7 @@ pub(super) fn contestants(tx: &Transaction<'_>, run: RunId) -> Result<Vec<Contes
     Ok(found)
 }
 
-fn work_of(tx: &Transaction<'_>, challenge: &Challenge, run: RunId, stage: usize) -> Result<Work, Error> {
-    let step = challenge
-        .step(stage)
-        .ok_or_else(|| Error::Missing { what: format!("stage {stage} of challenge `{}`", challenge.slug) })?;
+fn work_of(tx: &Transaction<'_>, challenge: &Challenge, step: &Step, run: RunId) -> Result<Work, Error> {
     Ok(Work {
         challenge: challenge.slug.clone(),
         stage: step.name.clone(),

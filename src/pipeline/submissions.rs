@@ -235,6 +235,16 @@ pub(super) fn retry_or_fail(
     apply(tx, now_ms, submission, on, because)
 }
 
+/// Puts unfinished submissions that stand behind the end of a profile which has become shorter at its last stage: they
+/// have passed what came before it, and must not wait for a stage that never comes.
+pub(super) fn keep_in_profile(tx: &Transaction<'_>, challenge: &str, steps: usize) -> Result<usize, Error> {
+    Ok(tx.execute(
+        "UPDATE submissions SET stage = ?2 WHERE challenge = ?1 AND stage > ?2
+           AND status IN ('queued', 'running', 'waiting', 'retry', 'held')",
+        params![challenge, steps.saturating_sub(1)],
+    )?)
+}
+
 /// Records a verdict. Verdicts are never updated; a later one succeeds an earlier.
 #[expect(clippy::too_many_arguments, reason = "a verdict's row has this many independent parts")]
 pub(super) fn record_verdict(

@@ -5,7 +5,7 @@ use waag::{
     pipeline::{Error, life::Status},
 };
 
-use super::world::{World, changed_challenge};
+use super::world::{World, challenge, changed_challenge};
 
 const fn hotkey(miner: u8) -> Hotkey {
     Hotkey([miner; 32])
@@ -61,4 +61,51 @@ async fn whoever_left_the_subnet_plays_no_more_and_is_not_paid() {
     assert_eq!(newest_run(&world).await, [second.0, new.0]);
     assert_eq!(world.statuses(&[first, second, third]).await, [Status::Lost, Status::Ranked, Status::Lost]);
     assert_eq!(world.shares().await, [(hotkey(2), 1.0)]);
+}
+
+#[tokio::test]
+async fn a_challenge_that_is_not_served_waits_and_nobody_waits_for_it() {
+    let mut world = World::with(vec![challenge("duel"), challenge("rounds")]).await;
+    world.slug = "rounds".to_owned();
+    let planned = world.submit(1, 1.0).await;
+    world.idle = true;
+    world.settle().await;
+    assert_eq!(world.status(planned).await, Status::Waiting);
+    let claimed = world.submit(2, 2.0).await;
+    world.pipeline.claim().await.expect("claims").expect("the first stage is due");
+
+    // Both leases and the plan's deadline lapse while the other challenge is served alone.
+    world.restart(vec![challenge("duel")]).await;
+    world.advance_ms(3_600_000);
+    world.idle = false;
+    world.slug = "duel".to_owned();
+    let other = world.submit(3, 1.0).await;
+    world.settle().await;
+    assert_eq!(world.status(other).await, Status::Ranked);
+    assert_eq!(world.statuses(&[planned, claimed]).await, [Status::Waiting, Status::Running]);
+
+    world.restart(vec![challenge("duel"), challenge("rounds")]).await;
+    for _ in 0..4 {
+        world.settle().await;
+        world.advance_ms(600_000);
+    }
+    assert_eq!(world.statuses(&[planned, claimed]).await, [Status::Lost, Status::Ranked]);
+}
+
+#[tokio::test]
+async fn a_profile_that_became_shorter_voids_the_runs_of_its_lost_stages() {
+    let mut world = World::open("rounds").await;
+    let submission = world.submit(1, 1.0).await;
+    world.idle = true;
+    world.settle().await;
+    assert_eq!(world.status(submission).await, Status::Waiting);
+    let shorter = |text: String| {
+        let (kept, rest) = text.split_once("[[stage]]\nname = \"first\"").expect("the first run stage");
+        let (_, ranking) = rest.split_once("[ranking]").expect("the rule");
+        format!("{kept}[ranking]{ranking}")
+    };
+    world.restart(vec![changed_challenge("rounds", shorter)]).await;
+    world.settle().await;
+    // It has passed all that is left, and has no score there.
+    assert_eq!(world.status(submission).await, Status::Lost);
 }

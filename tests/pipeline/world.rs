@@ -249,6 +249,8 @@ pub struct World {
     pub block: u64,
     /// Miners whose hotkeys are not registered any more.
     pub gone: BTreeSet<u8>,
+    /// Whether jobs are left lying.
+    pub idle: bool,
     engine: InProcess,
     _dir: tempfile::TempDir,
 }
@@ -268,7 +270,7 @@ impl World {
         let slug = challenges[0].slug.clone();
         let pipeline = pipeline(store, &clock, &script, challenges).await;
         let engine = InProcess::new().with("weigh", Arc::new(Weighing(Arc::clone(&script))));
-        Self { pipeline, clock, script, slug, block: 1, gone: BTreeSet::new(), engine, _dir: dir }
+        Self { pipeline, clock, script, slug, block: 1, gone: BTreeSet::new(), idle: false, engine, _dir: dir }
     }
 
     /// Starts again on the same data, with these challenges.
@@ -343,7 +345,7 @@ impl World {
             moved = true;
         }
         for worker in ["w0", "w1", "w2"] {
-            moved |= self.work(worker).await;
+            moved |= !self.idle && self.work(worker).await;
         }
         moved |= !self.pipeline.fold().await.expect("folds").is_empty();
         moved |= !self.pipeline.rank(&self.snapshot()).await.expect("ranks").is_empty();
