@@ -88,7 +88,7 @@ impl Pipeline {
             return Ok(Folded::Void);
         };
         let Some(results) = plans::results(tx, ready.plan_id)? else {
-            let fault = DEADLINE_LAPSED.because(format!("the jobs of {} took too long", ready.run));
+            let fault = DEADLINE_LAPSED.because(format!("no job of {} ended in time", ready.run));
             void_run(tx, now_ms, challenge, ready.run, Some(&fault), "deadline")?;
             return Ok(Folded::Void);
         };
@@ -97,7 +97,7 @@ impl Pipeline {
             return Ok(Folded::Void);
         }
         let outcomes = step.stage.fold(&ready.work, &ready.plan, &results);
-        if let Some(fault) = undecided_incumbent(&ready.work, &outcomes) {
+        if let Some(fault) = undecided_incumbent(tx, &ready.work, &outcomes)? {
             void_run(tx, now_ms, challenge, ready.run, Some(&fault), "an incumbent could not be tried")?;
             return Ok(Folded::Void);
         }
@@ -150,6 +150,19 @@ impl Fold<'_> {
             submission.status == Status::Waiting && submission.stage == self.stage
         };
         if !present {
+            return self.leaves(contestant.submission, None);
+        }
+        let undecided = match &outcome {
+            Outcome::Pass(_) => None,
+            Outcome::Reject(fault) if fault.class == Class::Miner => None,
+            Outcome::Reject(fault) | Outcome::Retry(fault) => Some(fault.to_string()),
+            Outcome::Hold(reason) => Some(reason.clone()),
+            Outcome::Jobs(_) => Some("the stage planned jobs in its fold".to_owned()),
+        };
+        // An incumbent keeps its own status, whatever kept it from being tried.
+        if let (true, Some(reason)) = (contestant.incumbent, undecided) {
+            let note = json!({ "submission": contestant.submission, "reason": reason });
+            run_event(self.tx, self.now_ms, "contestant_left", self.run, &note)?;
             return self.leaves(contestant.submission, None);
         }
         match outcome {
@@ -269,16 +282,24 @@ fn broken_guard(tx: &Transaction<'_>, challenge: &Challenge, run: RunId) -> Resu
         .map(|guard| format!("the ranking changed from version {guard} to {present} since the run was frozen")))
 }
 
-/// An incumbent that could not be tried, for a reason that is not its own, must not lose its place: nothing is
-/// decided then.
-fn undecided_incumbent(work: &Work, outcomes: &BTreeMap<SubmissionId, Outcome>) -> Option<Fault> {
-    work.contestants.iter().filter(|contestant| contestant.incumbent).find_map(|contestant| {
-        match outcomes.get(&contestant.submission) {
-            Some(Outcome::Retry(fault)) => Some(never_the_miners(fault)),
-            Some(Outcome::Reject(fault)) if fault.class != Class::Miner => Some(fault.clone()),
-            _ => None,
+/// A paid incumbent that could not be tried, for a reason that is not its own, must not lose its place: nothing is
+/// decided then. One that is not paid has nothing to lose, and keeps nobody waiting.
+fn undecided_incumbent(
+    tx: &Transaction<'_>,
+    work: &Work,
+    outcomes: &BTreeMap<SubmissionId, Outcome>,
+) -> Result<Option<Fault>, Error> {
+    for contestant in work.contestants.iter().filter(|contestant| contestant.incumbent) {
+        let fault = match outcomes.get(&contestant.submission) {
+            Some(Outcome::Retry(fault)) => never_the_miners(fault),
+            Some(Outcome::Reject(fault)) if fault.class != Class::Miner => fault.clone(),
+            _ => continue,
+        };
+        if submissions::load(tx, contestant.submission)?.status == Status::Ranked {
+            return Ok(Some(fault));
         }
-    })
+    }
+    Ok(None)
 }
 
 /// Ends a run without a decision. Its arrivals are queued again, at once when nothing failed, or with the fault's
@@ -305,8 +326,9 @@ pub(super) fn void_run(
         }
         match fault {
             Some(fault) => {
+                let on = if fault.code == DEADLINE_LAPSED.name { Event::DeadlineLapsed } else { Event::OtherFault };
                 let step = challenge.step(submission.stage).ok_or_else(|| missing_stage(&submission))?;
-                submissions::retry_or_fail(tx, now_ms, &submission, Event::OtherFault, fault, &step.retries)?;
+                submissions::retry_or_fail(tx, now_ms, &submission, on, fault, &step.retries)?;
             }
             None => {
                 let because = Because::note(json!({ "run": run, "reason": reason }));
