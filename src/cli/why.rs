@@ -141,7 +141,7 @@ const fn words(event: life::Event) -> &'static str {
         Event::OtherFault => "something failed that was not the miner's doing",
         Event::BudgetSpent => "it was tried as often as its profile allows",
         Event::LeaseLapsed => "whoever looked at it fell silent",
-        Event::DeadlineLapsed => "its jobs were not done in time",
+        Event::DeadlineLapsed => "its jobs showed no progress",
         Event::BackoffDue => "it is tried again",
         Event::NeedsPerson => "its stage asks for a person",
         Event::Approved => "the operator approved it",

@@ -32,8 +32,8 @@ pub const LEASE_LAPSED: Code = Code::new(
 pub const DEADLINE_LAPSED: Code = Code::new(
     Class::Infra,
     "deadline_lapsed",
-    "the jobs were not done before the plan's deadline",
-    "add CPU slots or raise the stage's timeout; it is tried again",
+    "no job of the stage ended for longer than any may take",
+    "look for workers that fail and for a machine in trouble; it is tried again",
 );
 /// Replicas of one job did not agree.
 pub const NO_QUORUM: Code = Code::new(

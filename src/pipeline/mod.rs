@@ -29,7 +29,7 @@ use std::sync::{
 };
 
 use rusqlite::params;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 pub use admission::{Admitted, Seen, Upload};
 pub use challenge::{Challenge, Challenges, IntakePolicy, RetryPolicy, RunPolicy, Step};
@@ -103,6 +103,7 @@ impl Pipeline {
                     }
                     submissions::keep_in_profile(tx, slug, *steps)?;
                 }
+                plans::forgive_absence(tx, now_ms)?;
                 Ok::<_, Error>(())
             })
             .await?;
@@ -152,9 +153,9 @@ impl Pipeline {
         self.inner.bell.notify_waiters();
     }
 
-    /// Waits for the bell. Rings may be missed between calls, so waiters also look periodically.
-    pub async fn bell(&self) {
-        self.inner.bell.notified().await;
+    /// The next ring of the bell, from now on: whoever takes this before looking misses none.
+    pub fn bell(&self) -> Notified<'_> {
+        self.inner.bell.notified()
     }
 
     /// The challenges' slugs, beginning one further at every call.

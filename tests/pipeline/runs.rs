@@ -1,6 +1,7 @@
 //! Who takes part in a run, and what ends it.
 
 use waag::{
+    fault::Class,
     ids::Hotkey,
     pipeline::{Error, life::Status},
 };
@@ -105,7 +106,87 @@ async fn a_profile_that_became_shorter_voids_the_runs_of_its_lost_stages() {
         format!("{kept}[ranking]{ranking}")
     };
     world.restart(vec![changed_challenge("rounds", shorter)]).await;
+    world.idle = false;
     world.settle().await;
     // It has passed all that is left, and has no score there.
     assert_eq!(world.status(submission).await, Status::Lost);
+}
+
+#[tokio::test]
+async fn an_unpaid_incumbent_that_cannot_be_tried_keeps_nobody_waiting() {
+    let mut world = World::open("rounds").await;
+    let paid = world.submit(1, 9.0).await;
+    let unpaid = world.submit(2, 8.0).await;
+    for _ in 0..4 {
+        world.settle().await;
+    }
+    assert_eq!(world.statuses(&[paid, unpaid]).await, [Status::Ranked, Status::Lost]);
+    world.fail(2, 1_000);
+    let new = world.submit(3, 10.0).await;
+    world.settle().await;
+    assert_eq!(world.statuses(&[paid, unpaid, new]).await, [Status::Lost, Status::Lost, Status::Ranked]);
+    assert_eq!(world.count("SELECT count(*) FROM runs WHERE state = 'void'").await, 0);
+    let left = world.count("SELECT count(*) FROM events WHERE kind = 'contestant_left'").await;
+    assert!(left > 0, "the run's story says who left it");
+}
+
+#[tokio::test]
+async fn a_paid_incumbent_that_cannot_be_tried_voids_the_run() {
+    let mut world = World::open("rounds").await;
+    let paid = world.submit(1, 9.0).await;
+    for _ in 0..4 {
+        world.settle().await;
+    }
+    // All tries of one job, once.
+    world.fail(1, 3);
+    let new = world.submit(2, 10.0).await;
+    for _ in 0..4 {
+        world.settle().await;
+        world.advance_ms(600_000);
+    }
+    assert_eq!(world.count("SELECT count(*) FROM runs WHERE state = 'void'").await, 1);
+    assert_eq!(world.statuses(&[paid, new]).await, [Status::Lost, Status::Ranked]);
+}
+
+#[tokio::test]
+async fn a_plan_lasts_as_long_as_its_jobs_progress() {
+    let mut world = World::open("rounds").await;
+    let mut ids = Vec::new();
+    for miner in 1..=4 {
+        ids.push(world.submit(miner, f64::from(miner)).await);
+    }
+    world.idle = true;
+    world.settle().await;
+    // Four jobs in four times eight minutes, where ten are allowed without progress.
+    for _ in 0..4 {
+        world.advance_ms(480_000);
+        assert!(world.work_once("w0").await);
+        world.step().await;
+    }
+    world.idle = false;
+    world.settle().await;
+    assert_eq!(world.statuses(&ids).await, [Status::Lost, Status::Lost, Status::Lost, Status::Ranked]);
+    assert_eq!(world.count("SELECT count(*) FROM runs WHERE state = 'void'").await, 0);
+}
+
+#[tokio::test]
+async fn a_plan_is_given_up_when_nothing_moves_but_not_for_our_absence() {
+    let mut world = World::open("rounds").await;
+    let submission = world.submit(1, 1.0).await;
+    world.idle = true;
+    world.settle().await;
+    world.advance_ms(10_000_000);
+    world.restart(vec![challenge("rounds")]).await;
+    world.step().await;
+    assert_eq!(world.status(submission).await, Status::Waiting);
+
+    world.advance_ms(600_001);
+    world.step().await;
+    let story = world.pipeline.story(submission).await.expect("there");
+    let fault = story.submission.fault.expect("a retry has a reason");
+    assert_eq!(
+        (story.submission.status, fault.class, fault.code.as_str()),
+        (Status::Retry, Class::Infra, "deadline_lapsed")
+    );
+    assert_eq!(story.events.last().expect("it moved").kind, "deadline_lapsed");
 }

@@ -19,7 +19,7 @@ use waag::{
     engine::{Engine, InProcess, Job, Needs, Permit, Progress, Records, Task},
     fault::{Class, Code, Fault},
     ids::{Digest, Hotkey, Priority, SubmissionId},
-    pipeline::{Challenge, Pipeline, Registered, Seen, Snapshot, Upload, life::Status, points::Points},
+    pipeline::{Challenge, Error, Pipeline, Registered, Seen, Snapshot, Upload, life::Status, points::Points},
     score::{self, Input, Ranking, Rule},
     stage::{JobResult, JobSpec, Outcome, Plan, RunSeed, Scope, Stage, Work},
     store::{Options, Store},
@@ -355,16 +355,34 @@ impl World {
     /// One worker takes and does everything it can.
     pub async fn work(&self, worker: &str) -> bool {
         let mut moved = false;
-        while let Some(claim) = self.pipeline.claim_replica(worker).await.expect("claims") {
-            let permit = Permit::new(claim.job.needs, Vec::new(), || {});
-            let mut answer = self.engine.run(&claim.job, permit, Progress::unwatched(), CancellationToken::new()).await;
-            if self.script.lock().expect("free").liars.iter().any(|liar| liar == worker) {
-                answer = Ok(json!({ "lie": worker }));
-            }
-            self.pipeline.finish_replica(&claim, answer).await.expect("finishes");
+        while self.work_once(worker).await {
             moved = true;
         }
         moved
+    }
+
+    /// One worker takes one replica and does it.
+    pub async fn work_once(&self, worker: &str) -> bool {
+        let Some(claim) = self.pipeline.claim_replica(worker).await.expect("claims") else { return false };
+        let permit = Permit::new(claim.job.needs, Vec::new(), || {});
+        let mut answer = self.engine.run(&claim.job, permit, Progress::unwatched(), CancellationToken::new()).await;
+        if self.script.lock().expect("free").liars.iter().any(|liar| liar == worker) {
+            answer = Ok(json!({ "lie": worker }));
+        }
+        self.pipeline.finish_replica(&claim, answer).await.expect("finishes");
+        true
+    }
+
+    /// The next so many jobs of the miner's first artifact fail for want of a disk.
+    pub fn fail(&self, miner: u8, times: usize) {
+        let faults = vec![NO_DISK.because("full"); times];
+        self.script.lock().expect("free").faults.insert(Digest::of(&[miner, 0]), faults);
+    }
+
+    /// One number from the database.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let count = move |conn: &rusqlite::Connection| Ok::<_, Error>(conn.query_row(sql, [], |row| row.get(0))?);
+        self.pipeline.store().db().read(count).await.expect("reads")
     }
 
     /// Steps within one block until nothing moves.
