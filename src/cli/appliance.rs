@@ -116,7 +116,7 @@ impl Appliance {
         let chain_url = devnet.as_ref().map_or_else(|| settings.endpoints().join(","), devnet::Handle::url);
         let appliance = Self { tasks, server, chain_url, devnet };
         let block_ms = if appliance.devnet.is_some() { settings.devnet.block_ms } else { block_ms(settings) };
-        appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen);
+        appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen, settings.weights.burn_uid);
         appliance.tell_doors(context, doors, seen.clone(), block_ms);
         appliance.follow(context, settings, &pipeline, facts, seen)?;
         Ok(appliance)
@@ -129,11 +129,12 @@ impl Appliance {
         scheduler: Scheduler,
         engine: Arc<dyn Engine>,
         facts: &watch::Receiver<Option<Facts>>,
+        burn_uid: u16,
     ) {
         let token = self.tasks.token();
         self.tasks.spawn("stage runner", actors::run_stages(pipeline.clone(), token.clone()));
         self.tasks.spawn("run keeper", actors::keep_runs(pipeline.clone(), facts.clone(), token.clone()));
-        self.tasks.spawn("ranker", actors::rank(pipeline.clone(), facts.clone(), token.clone()));
+        self.tasks.spawn("ranker", actors::rank(pipeline.clone(), facts.clone(), burn_uid, token.clone()));
         let workers = Workers { pipeline: pipeline.clone(), scheduler, engine, name: "local".to_owned() };
         actors::run_workers(&workers, &self.tasks);
     }

@@ -195,7 +195,7 @@ pub struct Slots {
 pub struct Weights {
     /// Receives what nobody earned.
     pub burn_uid: u16,
-    /// Blocks between two settings; 0 for as often as the chain allows.
+    /// Blocks between two settings; 0 for once an epoch.
     pub interval_blocks: u64,
     /// Milliseconds between two looks.
     pub recheck_ms: u64,

@@ -75,7 +75,7 @@ pub const SUBMISSION_CLOSED: Code = Code::new(
     Class::Miner,
     "submission_closed",
     "the submission of this commitment has ended and takes no artifact any more",
-    "see why with `waag why`, then commit again",
+    "see why with `waag why`, then `waag publish --again`, which makes a new commitment",
 );
 /// Too many uploads in an hour.
 pub const UPLOADS_TOO_MANY: Code = Code::new(

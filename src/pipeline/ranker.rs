@@ -14,7 +14,7 @@ use super::{
     claims::run_event,
     life::{Event, Status},
     points::Point,
-    submissions::{self, Because, Submission},
+    submissions::{self, Because, Submission, parsed},
 };
 use crate::{
     clock::UnixMs,
@@ -61,6 +61,11 @@ pub struct Stored {
     pub input: Input,
     /// What it said.
     pub ranking: Ranking,
+    /// The text of the profile that it was made under; `None` where it was not kept.
+    #[serde(skip)]
+    pub profile: Option<String>,
+    /// The bundle that proves it, once it is stored.
+    pub evidence: Option<Digest>,
     /// When it was made.
     pub at_ms: UnixMs,
 }
@@ -83,12 +88,23 @@ impl Pipeline {
     /// When the store fails.
     pub async fn rank(&self, snapshot: &Snapshot) -> Result<Vec<String>, Error> {
         let mut ranked = Vec::new();
-        for challenge in self.challenges().values() {
-            while self.rank_one(challenge, snapshot).await? {
-                ranked.push(challenge.slug.clone());
-            }
+        while let Some(challenge) = self.rank_next(snapshot).await? {
+            ranked.push(challenge);
         }
         Ok(ranked)
+    }
+
+    /// Ranks one challenge that is due, once. Returns it; `None` when none is due.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn rank_next(&self, snapshot: &Snapshot) -> Result<Option<String>, Error> {
+        for challenge in self.challenges().values() {
+            if self.rank_one(challenge, snapshot).await? {
+                return Ok(Some(challenge.slug.clone()));
+            }
+        }
+        Ok(None)
     }
 
     async fn rank_one(&self, challenge: &Challenge, snapshot: &Snapshot) -> Result<bool, Error> {
@@ -143,27 +159,50 @@ impl Pipeline {
 /// # Errors
 /// When the store fails.
 pub fn newest(conn: &Connection, challenge: &str) -> Result<Option<Stored>, Error> {
-    let row: Option<(i64, Option<i64>, u64, String, String, UnixMs)> = conn
+    let row: Option<Row> = conn
         .prepare_cached(
-            "SELECT version, run, block, input, ranking, at_ms FROM rankings WHERE challenge = ?1
+            "SELECT version, run, block, input, ranking, profile, evidence, at_ms FROM rankings WHERE challenge = ?1
              ORDER BY version DESC LIMIT 1",
         )?
         .query_row([challenge], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            Ok(Row {
+                version: row.get(0)?,
+                run: row.get(1)?,
+                block: row.get(2)?,
+                input: row.get(3)?,
+                ranking: row.get(4)?,
+                profile: row.get(5)?,
+                evidence: row.get(6)?,
+                at_ms: row.get(7)?,
+            })
         })
         .optional()?;
-    row.map(|(version, run, block, input, ranking, at_ms)| {
+    row.map(|row| {
         Ok(Stored {
             challenge: challenge.to_owned(),
-            version,
-            run: run.map(RunId),
-            block,
-            input: serde_json::from_str(&input)?,
-            ranking: serde_json::from_str(&ranking)?,
-            at_ms,
+            version: row.version,
+            run: row.run.map(RunId),
+            block: row.block,
+            input: serde_json::from_str(&row.input)?,
+            ranking: serde_json::from_str(&row.ranking)?,
+            profile: row.profile,
+            evidence: row.evidence.map(|text| parsed("evidence", text)).transpose()?,
+            at_ms: row.at_ms,
         })
     })
     .transpose()
+}
+
+/// A ranking's columns as they are read.
+struct Row {
+    version: i64,
+    run: Option<i64>,
+    block: u64,
+    input: String,
+    ranking: String,
+    profile: Option<String>,
+    evidence: Option<String>,
+    at_ms: UnixMs,
 }
 
 fn find_due(
@@ -374,8 +413,8 @@ fn store(
     }
     let version = due.version + 1;
     tx.execute(
-        "INSERT INTO rankings (challenge, version, run, block, input, ranking, at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO rankings (challenge, version, run, block, input, ranking, profile, at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             challenge.slug,
             version,
@@ -383,6 +422,7 @@ fn store(
             due.input.block,
             serde_json::to_string(&due.input)?,
             serde_json::to_string(ranking)?,
+            challenge.profile_text,
             now_ms
         ],
     )?;

@@ -44,6 +44,9 @@ pub mod limits {
     pub const STREAMS: usize = 64;
     /// Uploads that are received at the same time: each holds a few megabytes of buffers.
     pub const UPLOADS: usize = 16;
+    /// Evidence bundles that are sent at the same time: each is held in memory. Places of their own, because anybody may
+    /// ask for one, and whoever reads slowly must not close the door for miners.
+    pub const DOWNLOADS: usize = 8;
     /// Bytes of a request's line and headers together: a signed upload has about a thousand.
     pub const HEAD_BYTES: usize = 16 * 1024;
     /// Headers of a request: browsers and proxies send about thirty.
@@ -226,6 +229,7 @@ impl Bound {
         let app = App {
             shared: Arc::new(Shared {
                 uploads: Arc::new(Semaphore::new(options.uploads_max)),
+                downloads: Arc::new(Semaphore::new(limits::DOWNLOADS)),
                 streams: Arc::new(Semaphore::new(options.streams_max)),
                 rate: Rate::new(options.requests_per_minute),
                 request_timeout: Duration::from_millis(options.request_timeout_ms),
@@ -257,6 +261,7 @@ struct Shared {
     state: State,
     tasks: Tasks,
     uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     rate: Rate,
     request_timeout: Duration,

@@ -175,7 +175,13 @@ impl Stage {
     }
 
     fn commit_of<'a>(&'a self, actor: &'a Actor<'_>) -> Commit<'a> {
-        Commit { netuid: self.netuid, challenge: &self.challenge, hotkey: &actor.hotkey, artifact: &actor.artifact }
+        Commit {
+            netuid: self.netuid,
+            challenge: &self.challenge,
+            hotkey: &actor.hotkey,
+            artifact: &actor.artifact,
+            again: false,
+        }
     }
 
     async fn commit_one(&self, actor: &Actor<'_>, entropy: &dyn Entropy) -> Result<u64, Fault> {

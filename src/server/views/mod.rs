@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use challenges::{Challenge, HowTo};
 pub use records::{Ranking, Refusal, Vector};
 pub use runs::{Contestant, Job, Run, RunDetail};
-pub use status::{ChallengeStatus, Count, Health, SlotStatus, Status, Subnet};
+pub use status::{ChallengeStatus, Count, Health, SlotStatus, Status, Subnet, WeightsRefused};
 pub use story::Story;
 pub use submissions::{Filter, Submission};
 

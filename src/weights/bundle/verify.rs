@@ -13,7 +13,7 @@ use super::{Bundle, ChainFact, Claim, Evidence, LedgerRow, Ranked, Replay, follo
 use crate::{
     ids::{Digest, Hotkey, Priority},
     score::{self, Entry},
-    weights::{Neuron, Part, aggregate, quantise},
+    weights::quantise,
 };
 
 /// What sealed commitments begin with.
@@ -173,13 +173,45 @@ fn check_challenge(report: &mut Report, bundle: &Bundle, evidence: &Evidence) {
         None
     };
     report.judge(format!("{slug}: profile"), complaint, format!("share {}", evidence.share));
-    match &evidence.ranked {
-        None => report.add(format!("{slug}: ranking"), Finding::Passed, "none yet, the share burns"),
-        Some(ranked) => {
-            check_input(report, slug, &profile, ranked);
-            check_run(report, slug, &profile, ranked);
-            check_claims(report, bundle, &profile, ranked);
-            check_ranking(report, slug, &profile, ranked);
+    let Some(ranked) = &evidence.ranked else {
+        return report.add(format!("{slug}: ranking"), Finding::Passed, "none yet, the share burns");
+    };
+    let profile = match ranked.profile.as_ref().map(|text| toml::from_str::<Profile>(text)) {
+        None => profile,
+        Some(Ok(older)) if older.slug == *slug => older,
+        Some(Ok(older)) => {
+            let detail = format!("is the profile of `{}`", older.slug);
+            return report.add(format!("{slug}: profile of the ranking"), Finding::Failed, detail);
+        }
+        Some(Err(source)) => {
+            let detail = source.message().to_owned();
+            return report.add(format!("{slug}: profile of the ranking"), Finding::Failed, detail);
+        }
+    };
+    check_input(report, slug, &profile, ranked);
+    check_run(report, slug, &profile, ranked);
+    check_claims(report, bundle, &profile, ranked);
+    check_trust(report, bundle, slug, ranked);
+    check_ranking(report, slug, &profile, ranked);
+}
+
+/// What the bundle alone cannot show of its contestants, said aloud: an operator could harm a rival by it.
+fn check_trust(report: &mut Report, bundle: &Bundle, slug: &str, ranked: &Ranked) {
+    let entries = &ranked.input.entries;
+    if ranked.input.block != bundle.snapshot.block && !entries.is_empty() {
+        let refused: Vec<String> =
+            entries.iter().filter(|entry| !entry.eligible).map(|entry| entry.submission.to_string()).collect();
+        let refused = if refused.is_empty() { "nobody".to_owned() } else { refused.join(", ") };
+        let detail = format!(
+            "who was registered at block {} is taken as given; not eligible: {refused}. The bundle of the ranking itself, or a chain, tells",
+            ranked.input.block
+        );
+        report.add(format!("{slug}: eligibility"), Finding::NotChecked, detail);
+    }
+    for entry in entries {
+        if let Some(fault) = &entry.fault {
+            let detail = format!("taken as given: {} ({}), {}", fault.code, fault.class, fault.detail);
+            report.add(format!("{slug}: {} is accused", entry.submission), Finding::NotChecked, detail);
         }
     }
 }
@@ -311,17 +343,7 @@ fn check_ranking(report: &mut Report, slug: &str, profile: &Profile, ranked: &Ra
 }
 
 fn check_vector(report: &mut Report, bundle: &Bundle) {
-    let neurons: Vec<Neuron> = bundle.snapshot.neurons.iter().map(super::Registration::neuron).collect();
-    let parts: Vec<Part<'_>> = bundle
-        .challenges
-        .iter()
-        .map(|evidence| Part {
-            challenge: &evidence.challenge,
-            share: evidence.share,
-            rows: evidence.ranked.as_ref().map(|ranked| ranked.ranking.rows.as_slice()),
-        })
-        .collect();
-    let weights = match aggregate(&parts, &neurons, bundle.burn_uid) {
+    let weights = match bundle.weights() {
         Ok(weights) => weights,
         Err(error) => return report.add("weights", Finding::Failed, error.to_string()),
     };
