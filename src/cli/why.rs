@@ -141,6 +141,7 @@ const fn words(event: life::Event) -> &'static str {
         Event::OtherFault => "something failed that was not the miner's doing",
         Event::BudgetSpent => "it was tried as often as its profile allows",
         Event::LeaseLapsed => "whoever looked at it fell silent",
+        Event::Released => "whoever looked at it died, and it is looked at again",
         Event::DeadlineLapsed => "its jobs showed no progress",
         Event::BackoffDue => "it is tried again",
         Event::NeedsPerson => "its stage asks for a person",

@@ -36,6 +36,7 @@ pub use challenge::{Challenge, Challenges, IntakePolicy, RetryPolicy, RunPolicy,
 pub use claims::Attempt;
 pub use error::{
     ARTIFACT_MISSING, BUDGET_SPENT, CODES, DEADLINE_LAPSED, Error, IMPOSSIBLE, LEASE_LAPSED, NO_QUORUM, NOT_APPROVED,
+    PROCESS_DIED,
 };
 pub use folds::Folded;
 pub use outbox::Letter;
@@ -45,7 +46,7 @@ pub use ranker::{Registered, Snapshot, Stored, newest as newest_ranking};
 pub use runs::Due;
 pub use story::{AttemptLine, Story, VerdictLine};
 pub use submissions::{Submission, load as load_submission};
-pub use sweep::Swept;
+pub use sweep::{Released, Swept};
 pub use vectors::{ChainSide, LETTER as WEIGHTS_LETTER, LastVector, StoredVector};
 
 use crate::{

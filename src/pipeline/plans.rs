@@ -248,25 +248,6 @@ impl Pipeline {
             })
             .await
     }
-
-    /// Gives back what a worker of this name still held when its process died: the name is taken again, so nobody
-    /// works under the old claims. Not a failure of theirs; the next claim raises the token. Answers how many.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn release_replicas_of(&self, worker: &str) -> Result<usize, Error> {
-        let worker = worker.to_owned();
-        self.store()
-            .db()
-            .write("release replicas", move |tx| {
-                Ok(tx.execute(
-                    "UPDATE replicas SET state = 'queued', worker = NULL, lease_until_ms = NULL
-                     WHERE worker = ?1 AND state = 'leased'",
-                    [worker],
-                )?)
-            })
-            .await
-    }
 }
 
 fn claim_in(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &str, worker: &str) -> Result<Option<Claim>, Error> {
@@ -421,6 +402,17 @@ pub(super) fn sweep_replicas(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<usi
         fail_replica(tx, now_ms, *replica, *token, &fault)?;
     }
     Ok(lapsed.len())
+}
+
+/// Puts back what the workers of this machine still held when their process died: their names are taken again, so nobody
+/// works under the old claims. Not a failure of the job's; the next claim raises the token. Returns how many.
+pub(super) fn release_replicas(tx: &Transaction<'_>, machine: &str) -> Result<usize, Error> {
+    let prefix = format!("{machine}/");
+    Ok(tx.execute(
+        "UPDATE replicas SET state = 'queued', worker = NULL, lease_until_ms = NULL
+         WHERE substr(worker, 1, length(?1)) = ?1 AND state = 'leased'",
+        [prefix],
+    )?)
 }
 
 /// The settled results of a plan in its order, or `None` while a job is open.

@@ -24,6 +24,10 @@ use crate::{
     stage::{Outcome, RunFacts, RunSeed, Work},
 };
 
+/// How far behind the finalized chain a run may close: a day of blocks. An appliance that is later than that cannot keep
+/// up with its profile, and lets the runs in between go.
+const CLOSING_LATE_BLOCKS: u64 = 7_200;
+
 /// A run whose next stage must be planned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Due {
@@ -66,7 +70,7 @@ impl Pipeline {
             .store()
             .db()
             .write("close run", move |tx| {
-                let arrivals = arrivals(tx, &challenge, block)?;
+                let arrivals = arrivals(tx, &challenge, block.saturating_add(1))?;
                 freeze(tx, now_ms, &challenge, block, arrivals)
             })
             .await;
@@ -195,6 +199,16 @@ impl Pipeline {
     }
 }
 
+/// The block of the newest run that closed or is about to. What is uploaded from then on belongs to a later one.
+pub(super) fn last_closing(tx: &Transaction<'_>, challenge: &str) -> Result<Option<u64>, Error> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT max(block) FROM (SELECT closed_block AS block FROM runs WHERE challenge = ?1 AND single = 0
+               UNION ALL SELECT closing_block FROM challenges WHERE slug = ?1)",
+        )?
+        .query_row([challenge], |row| row.get(0))?)
+}
+
 /// Says that the challenge's ranking must be made anew. Counted, so that a ranking that was being made meanwhile takes
 /// away only what it has seen.
 pub(super) fn mark_dirty(tx: &Transaction<'_>, challenge: &str) -> Result<(), Error> {
@@ -207,28 +221,72 @@ fn close_due(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &Challenge, block:
         Opens::Operator => Ok(Vec::new()),
         Opens::Arrival => {
             let mut closed = Vec::new();
-            for submission in arrivals(tx, challenge, block)? {
+            for submission in arrivals(tx, challenge, block.saturating_add(1))? {
                 closed.extend(freeze(tx, now_ms, challenge, block, vec![submission])?);
             }
             Ok(closed)
         }
         Opens::Blocks => {
-            let due = block > 0 && block.is_multiple_of(challenge.run.every_blocks.max(1));
-            if !due || is_busy(tx, &challenge.slug)? {
-                return Ok(Vec::new());
-            }
-            let wanted = !arrivals(tx, challenge, block)?.is_empty()
-                || on_their_way(tx, challenge, block)?
-                || owes_round(tx, challenge)?;
-            if wanted {
-                tx.execute("UPDATE challenges SET closing_block = ?1 WHERE slug = ?2", params![block, challenge.slug])?;
-            }
+            set_closing(tx, challenge, block)?;
             freeze_closing(tx, now_ms, challenge)
         }
     }
 }
 
-/// Freezes the run of a challenge that closed at a block, as soon as everything uploaded by that block has come
+/// Decides at which block the next run of a challenge closes, once nothing is under way any more.
+fn set_closing(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<(), Error> {
+    let set: Option<u64> =
+        tx.query_row("SELECT closing_block FROM challenges WHERE slug = ?1", [&challenge.slug], |row| row.get(0))?;
+    if set.is_some() || is_busy(tx, &challenge.slug)? {
+        return Ok(());
+    }
+    if let Some(due) = next_closing(tx, challenge, block)? {
+        tx.execute("UPDATE challenges SET closing_block = ?1 WHERE slug = ?2", params![due, challenge.slug])?;
+    }
+    Ok(())
+}
+
+/// The first block that closes a run after the last one, at which anything waited; `None` before it is finalized. It
+/// is a function of what was uploaded when, and never of how long the last run took: a run whose block passed while
+/// another was under way is made up for, with the contestants and the seeds of that block.
+fn next_closing(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<Option<u64>, Error> {
+    let last: Option<u64> = tx
+        .prepare_cached("SELECT max(closed_block) FROM runs WHERE challenge = ?1 AND single = 0")?
+        .query_row([&challenge.slug], |row| row.get(0))?;
+    let after = last.map_or(1, |last| last.saturating_add(1));
+    let since = if owes_round(tx, challenge)? {
+        Some(after)
+    } else {
+        oldest_upload(tx, challenge)?.map(|uploaded| uploaded.saturating_add(1))
+    };
+    let Some(since) = since else { return Ok(None) };
+    let every = challenge.run.every_blocks.max(1);
+    let due = since.max(after).div_ceil(every).saturating_mul(every);
+    let newest = block / every * every;
+    if due > newest {
+        return Ok(None);
+    }
+    Ok(Some(if newest - due > CLOSING_LATE_BLOCKS { newest } else { due }))
+}
+
+/// The upload block of the oldest that waits for a run, or is on its way there.
+fn oldest_upload(tx: &Transaction<'_>, challenge: &Challenge) -> Result<Option<u64>, Error> {
+    let mut statement = tx.prepare_cached(
+        "SELECT stage, status, upload_block FROM submissions WHERE challenge = ?1 AND status IN ('queued', 'running')
+           AND upload_block IS NOT NULL ORDER BY upload_block",
+    )?;
+    let entry = challenge.run_entries().first().copied().unwrap_or(0);
+    let mut rows = statement.query([&challenge.slug])?;
+    while let Some(row) = rows.next()? {
+        let (stage, status): (usize, String) = (row.get(0)?, row.get(1)?);
+        if stage < entry || (status == "queued" && challenge.is_run_stage(stage)) {
+            return Ok(Some(row.get(2)?));
+        }
+    }
+    Ok(None)
+}
+
+/// Freezes the run of a challenge that closed at a block, as soon as everything uploaded before that block has come
 /// through the stages before the run: who takes part must not depend on how fast we are.
 fn freeze_closing(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &Challenge) -> Result<Vec<RunId>, Error> {
     let closing: Option<u64> =
@@ -239,37 +297,41 @@ fn freeze_closing(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &Challenge) -
     }
     tx.execute("UPDATE challenges SET closing_block = NULL WHERE slug = ?1", [&challenge.slug])?;
     let waiting = arrivals(tx, challenge, block)?;
+    // Whoever was on the way may have been turned away: then there is no reason for a run at this block.
+    if waiting.is_empty() && !owes_round(tx, challenge)? {
+        return Ok(Vec::new());
+    }
     Ok(freeze(tx, now_ms, challenge, block, waiting)?.into_iter().collect())
 }
 
-/// Whether something uploaded by this block is still in a stage before the runs. One that waits for a retry is not
+/// Whether something uploaded before this block is still in a stage before the runs. One that waits for a retry is not
 /// waited for: it takes part in the next run.
-fn on_their_way(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<bool, Error> {
+fn on_their_way(tx: &Transaction<'_>, challenge: &Challenge, before_block: u64) -> Result<bool, Error> {
     let entry = challenge.run_entries().first().copied().unwrap_or(0);
     let found: Option<i64> = tx
         .prepare_cached(
             "SELECT 1 FROM submissions WHERE challenge = ?1 AND stage < ?2 AND status IN ('queued', 'running')
-               AND upload_block <= ?3 LIMIT 1",
+               AND upload_block < ?3 LIMIT 1",
         )?
-        .query_row(params![challenge.slug, entry, block], |row| row.get(0))
+        .query_row(params![challenge.slug, entry, before_block], |row| row.get(0))
         .optional()?;
     Ok(found.is_some())
 }
 
-/// Submissions that wait to be taken into a run, by priority.
-fn arrivals(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<Vec<Submission>, Error> {
+/// Submissions uploaded before this block that wait to be taken into a run, by priority.
+fn arrivals(tx: &Transaction<'_>, challenge: &Challenge, before_block: u64) -> Result<Vec<Submission>, Error> {
     let mut found = Vec::new();
     for entry in challenge.run_entries() {
         let sql = format!(
             "SELECT {} FROM submissions WHERE challenge = ?1 AND status = 'queued' AND stage BETWEEN ?2 AND ?3
-               AND upload_block <= ?4 ORDER BY priority_block, priority_index, id LIMIT ?5",
+               AND upload_block < ?4 ORDER BY priority_block, priority_index, id LIMIT ?5",
             Submission::COLUMNS
         );
         let end = (entry..challenge.steps.len()).take_while(|stage| challenge.is_run_stage(*stage)).last();
         found.extend(submissions::select(
             tx,
             &sql,
-            params![challenge.slug, entry, end.unwrap_or(entry), block, challenge.run.contestants_max],
+            params![challenge.slug, entry, end.unwrap_or(entry), before_block, challenge.run.contestants_max],
         )?);
         // One that left an earlier run half-way begins the next from its first stage.
         for submission in &mut found {

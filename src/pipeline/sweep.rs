@@ -1,7 +1,8 @@
 //! The sweeper: nothing stays stuck.
 //!
-//! Owns the periodic look for lapsed leases, due retries, expired reports and overdue halves. Refuses to decide anything else. It is
-//! idempotent: running it twice changes nothing more.
+//! Owns the periodic look for lapsed leases, due retries, expired reports and overdue halves, and what a start takes back
+//! from the dead process before it. Refuses to decide anything else. It is idempotent: running it twice changes nothing
+//! more.
 
 use rusqlite::{Transaction, params};
 use serde_json::json;
@@ -38,7 +39,36 @@ impl Swept {
     }
 }
 
+/// What a start took back from a dead process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Attempts that were open.
+    pub attempts: usize,
+    /// Replicas that its workers held.
+    pub replicas: usize,
+}
+
 impl Pipeline {
+    /// Takes back what an earlier process of this data directory still held: every open attempt, for only stage runners
+    /// of that process hold them, and the replicas of the workers of this machine's name. To be called before anything
+    /// is claimed; the lock on the data directory says that nobody works under the old claims.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn release_held(&self, machine: &str) -> Result<Released, Error> {
+        let (pipeline, machine) = (self.clone(), machine.to_owned());
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("release what was held", move |tx| {
+                Ok(Released {
+                    attempts: pipeline.release_attempts(tx, now_ms)?,
+                    replicas: plans::release_replicas(tx, &machine)?,
+                })
+            })
+            .await
+    }
+
     /// Looks once. `block` is the finalized head, when it is known.
     ///
     /// # Errors

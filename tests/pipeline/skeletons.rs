@@ -229,6 +229,84 @@ async fn an_answer_with_an_old_token_changes_nothing() {
     assert_eq!(world.status(submission).await, Status::Ranked);
 }
 
+/// Number, closing block and arrivals of every ranked run.
+async fn closings(world: &World) -> Vec<(u64, u64, u32)> {
+    let read = world.pipeline.store().db().read(|conn| {
+        let mut select =
+            conn.prepare("SELECT number, closed_block, arrivals FROM runs WHERE state = 'ranked' ORDER BY id")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok::<_, Error>(rows.collect::<Result<_, _>>()?)
+    });
+    read.await.expect("reads")
+}
+
+#[tokio::test]
+async fn a_slow_machine_closes_the_same_runs_at_the_same_blocks() {
+    let mut found = Vec::new();
+    for is_slow in [false, true] {
+        let mut world = World::open("rounds").await;
+        for block in 1..=40 {
+            world.block = block;
+            if [1, 5, 12].contains(&block) {
+                world.submit(u8::try_from(block).expect("small"), 1.0).await;
+            }
+            if is_slow && block < 40 {
+                // It reads the chain and comes to nothing else.
+                world.pipeline.close_runs(block).await.expect("closes");
+            } else {
+                world.rest().await;
+            }
+        }
+        found.push(closings(&world).await);
+    }
+    // What is uploaded at a closing block belongs to the next run; two rounds follow the last arrival.
+    assert_eq!(found[0], [(1, 5, 1), (2, 10, 1), (3, 15, 1), (4, 20, 0), (5, 25, 0)]);
+    assert_eq!(found[1], found[0]);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_held_is_begun_again_at_once() {
+    let mut world = World::open("duel").await;
+    let submission = world.submit(1, 1.0).await;
+    let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
+    let held = world.pipeline.release_held("here").await.expect("releases");
+    assert_eq!((held.attempts, held.replicas), (1, 0));
+    assert_eq!(world.status(submission).await, Status::Queued);
+    let late = world.pipeline.finish(&attempt, waag::stage::Outcome::Pass(json!(null))).await;
+    assert!(matches!(late, Err(Error::Stale { .. })), "{late:?}");
+
+    // The stage passes, and its run's job is out when the process dies again.
+    let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
+    world.pipeline.finish(&attempt, waag::stage::Outcome::Pass(json!(null))).await.expect("finishes");
+    world.pipeline.close_runs(world.block).await.expect("closes");
+    for due in world.pipeline.unplanned().await.expect("reads") {
+        let challenge = world.pipeline.challenge(&world.slug).expect("known");
+        let outcome = challenge.steps[due.stage].stage.run(&due.work).await;
+        world.pipeline.planned(&due, outcome).await.expect("plans");
+    }
+    assert!(world.pipeline.claim_replica("here/0").await.expect("claims").is_some());
+    assert_eq!(world.pipeline.release_held("her").await.expect("releases").replicas, 0);
+    assert_eq!(world.pipeline.release_held("here").await.expect("releases").replicas, 1);
+    world.settle().await;
+    assert_eq!(world.status(submission).await, Status::Ranked);
+}
+
+#[tokio::test]
+async fn a_submission_under_which_the_process_always_dies_is_given_up() {
+    let mut world = World::open("duel").await;
+    let submission = world.submit(1, 1.0).await;
+    let mut deaths = 0;
+    while let Some(_attempt) = world.pipeline.claim().await.expect("claims") {
+        world.pipeline.release_held("here").await.expect("releases");
+        deaths += 1;
+        assert!(deaths < 1_000, "it is begun again for ever");
+    }
+    assert!(deaths > 1, "one death is no reason");
+    let ended = world.pipeline.story(submission).await.expect("there").submission;
+    let fault = ended.fault.expect("it has one");
+    assert_eq!((ended.status, fault.class, fault.code.as_str()), (Status::Failed, Class::Infra, "process_died"));
+}
+
 #[tokio::test]
 async fn what_never_arrives_is_the_miners_and_what_always_fails_is_ours() {
     let mut world = World::open("duel").await;
