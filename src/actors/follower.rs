@@ -161,7 +161,6 @@ impl Follower {
             })
             .collect();
         let seen = self.admit(&made, &metagraph).await?;
-        self.pipeline.members(&snapshot_of(&metagraph)).await?;
         self.pipeline.commitments_seen(seen).await?;
         Ok(())
     }
@@ -213,6 +212,8 @@ impl Follower {
         };
         self.missed = false;
         let seen = self.admit(&made, &metagraph).await?;
+        // Before the block closes a run: whoever has left takes no part.
+        self.pipeline.members(&snapshot_of(&metagraph)).await?;
         self.pipeline.advance(self.netuid, block.number, block.hash, seen).await?;
         self.seed_runs(block).await?;
         self.facts.send_replace(Some(Facts {
