@@ -67,6 +67,8 @@ pub struct Follower {
     pipeline: Pipeline,
     facts: watch::Sender<Option<Facts>>,
     read_at_ms: i64,
+    /// Whether it was said that the subnet is not there, so that it is said once.
+    missed: bool,
 }
 
 impl Facts {
@@ -93,25 +95,37 @@ impl Follower {
     /// A follower of this subnet, whose facts appear in the channel.
     #[must_use]
     pub const fn new(client: Client, netuid: u16, pipeline: Pipeline, facts: watch::Sender<Option<Facts>>) -> Self {
-        Self { client, netuid, pipeline, facts, read_at_ms: i64::MIN }
+        Self { client, netuid, pipeline, facts, read_at_ms: i64::MIN, missed: false }
     }
 
-    /// Follows until the token is cancelled.
-    ///
-    /// # Errors
-    /// When the place to begin cannot be found: the pipeline's store failed, or the chain is not to be read.
-    pub async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
-        let mut follower = self.begin().await?;
+    /// Follows until the token is cancelled. A chain that goes away is waited for, at the beginning as later.
+    pub async fn run(mut self, token: CancellationToken) {
+        let mut follower = tokio::select! {
+            () = token.cancelled() => return,
+            begun = self.begin_at_last() => begun,
+        };
         loop {
             let followed = tokio::select! {
-                () = token.cancelled() => return Ok(()),
+                () = token.cancelled() => return,
                 followed = follower.next() => followed,
             };
             let head = follower.head().unwrap_or_default();
             tokio::select! {
-                () = token.cancelled() => return Ok(()),
+                () = token.cancelled() => return,
                 () = self.take(followed, head) => {}
             }
+        }
+    }
+
+    async fn begin_at_last(&self) -> chain::Follower {
+        let mut wait_ms = RETRY_MS;
+        loop {
+            match self.begin().await {
+                Ok(follower) => return follower,
+                Err(error) => warn!(error = %chain_of(&error), wait_ms, "the place to begin cannot be found"),
+            }
+            self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
+            wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
         }
     }
 
@@ -135,7 +149,12 @@ impl Follower {
     /// them stand behind whatever has an index.
     async fn take_state(&self, block: u64) -> Result<(), Error> {
         let Some(hash) = self.client.block_hash(block).await? else { return Ok(()) };
-        let metagraph = self.client.metagraph(self.netuid, hash).await?;
+        let metagraph = match self.client.metagraph(self.netuid, hash).await {
+            Ok(metagraph) => metagraph,
+            // The subnet is younger: nobody can have committed in it.
+            Err(chain::Error::SubnetMissing { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         let stored = self.client.commitments(self.netuid, hash).await?;
         let made: Vec<SeenCommitment> = stored
             .into_iter()
@@ -190,20 +209,21 @@ impl Follower {
             Some(known) if !fresh => known,
             _ => {
                 self.read_at_ms = now_ms;
-                let metagraph = self.client.metagraph(self.netuid, block.hash).await?;
-                (metagraph, self.client.weight_rules(self.netuid, block.hash).await?)
+                match self.subnet_at(block).await? {
+                    Some(read) => read,
+                    None => return self.take_block_without_subnet(block, head).await,
+                }
             }
         };
+        self.missed = false;
         let seen = self.admit(&made, &metagraph).await?;
+        // Before the block closes a run: whoever has left takes no part.
+        self.pipeline.members(&snapshot_of(&metagraph)).await?;
         let catching_up = block.number.saturating_add(CATCHING_UP_BLOCKS) < head;
         // Whoever uploads now may have seen blocks that are not final yet.
         let newest = if catching_up { head } else { self.client.best_head().await?.number };
         self.pipeline.advance(self.netuid, block.number, block.hash, seen, catching_up).await?;
-        for (run, number) in self.pipeline.awaited_seeds(block.number).await? {
-            if let Some(hash) = self.client.block_hash(number).await? {
-                self.pipeline.seed_run(run, RunSeed { block: number, hash }).await?;
-            }
-        }
+        self.seed_runs(block).await?;
         self.facts.send_replace(Some(Facts {
             netuid: self.netuid,
             genesis: self.client.genesis_hash(),
@@ -215,6 +235,43 @@ impl Follower {
             rules,
         }));
         self.pipeline.nudge();
+        Ok(())
+    }
+
+    /// Who is in the subnet and its rules after this block; `None` when the chain has no such subnet there.
+    async fn subnet_at(&self, block: &BlockRef) -> Result<Option<(Metagraph, WeightRules)>, Error> {
+        let read = async {
+            let metagraph = self.client.metagraph(self.netuid, block.hash).await?;
+            Ok((metagraph, self.client.weight_rules(self.netuid, block.hash).await?))
+        };
+        match read.await {
+            Ok(read) => Ok(Some(read)),
+            Err(chain::Error::SubnetMissing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A block before the subnet was made, or after it was dissolved, has nothing for us. It is passed like any other:
+    /// who waits for the subnet to appear in it waits for ever.
+    async fn take_block_without_subnet(&mut self, block: &BlockRef, head: u64) -> Result<(), Error> {
+        // Of the past it is no news: a first start looks back to before a young subnet.
+        if block.number >= head && !std::mem::replace(&mut self.missed, true) {
+            warn!(netuid = self.netuid, block = block.number, "the chain has no such subnet; waiting for it");
+        }
+        let catching_up = block.number.saturating_add(CATCHING_UP_BLOCKS) < head;
+        self.pipeline.advance(self.netuid, block.number, block.hash, Vec::new(), catching_up).await?;
+        self.seed_runs(block).await?;
+        // Whoever asks is told that nothing is known, rather than what was.
+        self.facts.send_replace(None);
+        Ok(())
+    }
+
+    async fn seed_runs(&self, block: &BlockRef) -> Result<(), Error> {
+        for (run, number) in self.pipeline.awaited_seeds(block.number).await? {
+            if let Some(hash) = self.client.block_hash(number).await? {
+                self.pipeline.seed_run(run, RunSeed { block: number, hash }).await?;
+            }
+        }
         Ok(())
     }
 

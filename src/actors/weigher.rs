@@ -142,7 +142,8 @@ impl Weigher {
             return Ok(false);
         }
         let Some(neuron) = facts.metagraph.neuron(&us) else {
-            return Err(Error::Refused(VALIDATOR_UNREGISTERED.because(us.to_string())));
+            self.expect_registered(facts).await?;
+            return Ok(false);
         };
         if facts.finalized.number < facts.rules.next_set_block(neuron.last_update) {
             return Ok(false);
@@ -154,6 +155,17 @@ impl Weigher {
             blocks => blocks,
         };
         Ok(last.rankings != versions || facts.finalized.number >= last.block.saturating_add(refresh_blocks))
+    }
+
+    /// Fails when we are not registered now. The facts may be of a block before our registration: then nothing is
+    /// wrong, and weights are due when the follower comes to it.
+    async fn expect_registered(&self, facts: &Facts) -> Result<(), Error> {
+        let us = self.hotkey.account();
+        let head = self.client.finalized_head().await?;
+        match self.client.uid_of(facts.netuid, &us, head.hash).await? {
+            Some(_uid) => Ok(()),
+            None => Err(Error::Refused(VALIDATOR_UNREGISTERED.because(us.to_string()))),
+        }
     }
 
     /// Computes, proves, signs and writes down the next vector. Everything is read at one finalized block, just

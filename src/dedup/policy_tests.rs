@@ -552,7 +552,7 @@ fn a_large_matrix_in_a_long_chain_stays_within_bounds() {
     let mut value = file.linear(0, "observation", &narrow, &vec![0.0; size], Style::Gemm);
     value = file.linear(1, &value, &matrix, &vec![0.0; size], Style::Gemm);
     let scalar = file.constant("scalar".to_owned(), &[], &[1.5]);
-    for _ in 0..90 {
+    for _ in 0..45 {
         value = file.node("Mul", &[&value, &scalar], vec![]);
         value = file.node("Add", &[&scalar, &value], vec![]);
         value = file.node("Mul", &[&value, "b1"], vec![]);

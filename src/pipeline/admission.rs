@@ -10,6 +10,8 @@ use serde_json::json;
 use super::{
     Error, Pipeline,
     life::{Event, Status},
+    points::Point,
+    runs,
     submissions::{self, Because, Submission},
 };
 use crate::{
@@ -106,6 +108,7 @@ impl Pipeline {
         seen: Vec<Seen>,
         is_late: bool,
     ) -> Result<(), Error> {
+        self.reach(Point::BlockRead);
         let pipeline = self.clone();
         let now_ms = self.clock().now_ms();
         self.store()
@@ -130,6 +133,7 @@ impl Pipeline {
                 Ok::<_, Error>(())
             })
             .await?;
+        self.reach(Point::BlockRecorded);
         self.nudge();
         Ok(())
     }
@@ -184,9 +188,11 @@ impl Pipeline {
     /// # Errors
     /// `Missing` when no such commitment was seen; `Impossible` when the submission is past awaiting it.
     pub async fn uploaded(&self, upload: Upload) -> Result<Admitted, Error> {
+        self.reach(Point::UploadKept);
         let pipeline = self.clone();
         let now_ms = self.clock().now_ms();
         let admitted = self.store().db().write("uploaded", move |tx| pipeline.upload_in(tx, now_ms, &upload)).await?;
+        self.reach(Point::UploadRecorded);
         self.nudge();
         Ok(admitted)
     }
@@ -199,9 +205,12 @@ impl Pipeline {
             return Ok(Admitted { submission: id, again: true });
         }
         let challenge = self.challenge(&upload.challenge)?;
-        let late = upload.block > submission.committed.block.saturating_add(challenge.intake.reveal_within_blocks);
+        // The head that the door saw may be a block old. Whoever takes part in a run was there before it closed, whatever
+        // the moment at which we write it down.
+        let block = upload.block.max(runs::last_closing(tx, &upload.challenge)?.unwrap_or(0));
+        let late = block > submission.committed.block.saturating_add(challenge.intake.reveal_within_blocks);
         // One that was kept back counts from its upload block, behind everything committed in it.
-        let priority = if late { Priority { block: upload.block, index: u32::MAX } } else { submission.committed };
+        let priority = if late { Priority { block, index: u32::MAX } } else { submission.committed };
         tx.prepare_cached(
             "UPDATE submissions SET artifact = ?1, artifact_bytes = ?2, salt = ?3, upload_block = ?4,
                priority_block = ?5, priority_index = ?6, due_block = NULL WHERE id = ?7",
@@ -210,12 +219,12 @@ impl Pipeline {
             upload.artifact.to_string(),
             upload.bytes,
             upload.salt,
-            upload.block,
+            block,
             priority.block,
             priority.index,
             id.0
         ])?;
-        let note = json!({ "artifact": upload.artifact, "bytes": upload.bytes, "block": upload.block, "late": late });
+        let note = json!({ "artifact": upload.artifact, "bytes": upload.bytes, "block": block, "late": late });
         submissions::apply(tx, now_ms, &submission, Event::Matched, Because::note(note))?;
         supersede_older(tx, now_ms, &submission)?;
         Ok(Admitted { submission: id, again: false })

@@ -13,14 +13,12 @@ use crate::{
         rollouts::{Answer, KIND, Spec},
     },
     fault::{Class, Fault},
-    gym::env::Environment,
+    gym::{env::Environment, policy},
     ids::SubmissionId,
     score::outcomes::RolloutEvidence,
 };
 
-/// Wall time of one job: a thousand times what a plain policy takes, so that only a machine in trouble meets it.
-const JOB_TIMEOUT_MS: u64 = 300_000;
-/// Wall time of all jobs of one run.
+/// How long the jobs of one run may show no progress.
 const PLAN_DEADLINE_MS: u64 = 3_600_000;
 /// How often a job may fail by a fault that is not the miner's.
 const JOB_RETRIES: u32 = 3;
@@ -104,7 +102,7 @@ impl Stage for Rollouts {
                     replicas: 1,
                     quorum: 1,
                     retries: JOB_RETRIES,
-                    timeout_ms: JOB_TIMEOUT_MS,
+                    timeout_ms: timeout_ms(*environment, self.options.episodes),
                 });
             }
         }
@@ -122,6 +120,11 @@ impl Stage for Rollouts {
             })
             .collect()
     }
+}
+
+/// Wall time of one job: more than any policy that passed the checks may take.
+fn timeout_ms(environment: Environment, episodes: u32) -> u64 {
+    policy::wall_ms_max(policy::rows_max(environment, episodes.into()))
 }
 
 /// One contestant's outcome: a miner's fault in any environment rejects it, any other fault tries it again, and what

@@ -371,7 +371,8 @@ fn sql_code(source: &rusqlite::Error) -> Code {
 fn object_code(source: &object_store::Error) -> Code {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(source);
     while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref::<io::Error>() {
+        // One that only wraps another error has no kind of its own.
+        if let Some(found) = error.downcast_ref::<io::Error>().filter(|found| found.kind() != io::ErrorKind::Other) {
             return io_code(found, DISK_FAILED);
         }
         cause = error.source();
@@ -392,10 +393,13 @@ mod tests {
             let mut device = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("linux has it");
             device.write_all(b"x").expect_err("it is full")
         };
-        let object = object_store::Error::Generic { store: "local", source: Box::new(full()) };
+        let object = || object_store::Error::Generic { store: "local", source: Box::new(full()) };
+        // As a writer that is told to finish says it.
+        let wrapped = object_store::Error::Generic { store: "blobs", source: Box::new(io::Error::other(object())) };
         let cases = [
             Error::File { act: "write", path: "x".into(), source: full() },
-            Error::Object { act: "put", is_remote: false, source: object },
+            Error::Object { act: "put", is_remote: false, source: object() },
+            Error::Object { act: "finish", is_remote: false, source: wrapped },
             Error::Cache(sled::Error::Io(full())),
         ];
         for case in cases {
