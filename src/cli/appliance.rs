@@ -276,11 +276,6 @@ impl Appliance {
     }
 }
 
-fn server_options(settings: &Settings) -> server::Options {
-    let connections_max = usize::try_from(settings.server.connections_max).unwrap_or(usize::MAX);
-    server::Options { connections_max, ..server::Options::new(settings.server.listen) }
-}
-
 async fn connect(options: chain::Options, clock: Arc<dyn Clock>, token: CancellationToken) -> Option<Client> {
     let mut wait_ms = CONNECT_MS;
     loop {

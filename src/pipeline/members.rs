@@ -17,7 +17,7 @@ impl Pipeline {
     pub async fn members(&self, snapshot: &Snapshot) -> Result<(), Error> {
         let members: BTreeMap<String, u64> =
             snapshot.registered.iter().map(|(hotkey, one)| (hotkey.to_string(), one.since_block)).collect();
-        let known = self.store().db().read(|conn| known(conn)).await?;
+        let known = self.store().db().read(known).await?;
         if known == members {
             return Ok(());
         }

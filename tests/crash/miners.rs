@@ -75,7 +75,13 @@ impl Miner {
     }
 
     pub fn what<'a>(&'a self, stage: &'a Stage) -> Commit<'a> {
-        Commit { netuid: stage.netuid, challenge: &stage.challenge, hotkey: &self.hotkey, artifact: &self.artifact }
+        Commit {
+            netuid: stage.netuid,
+            challenge: &stage.challenge,
+            hotkey: &self.hotkey,
+            artifact: &self.artifact,
+            again: false,
+        }
     }
 
     /// Commits; answers the block.

@@ -70,7 +70,7 @@ async fn take_in(fresh: &Place, stage: &Stage, crashed: &Place) {
     let end = stage.chain.finalized_head().await.expect("the chain answers").number;
     // From the first block on: a first start looks back only some way, and takes what is older from state.
     let genesis = Digest(stage.chain.genesis_hash());
-    pipeline.advance(NETUID, 0, genesis, Vec::new()).await.expect("it is written");
+    pipeline.advance(NETUID, 0, genesis, Vec::new(), false).await.expect("it is written");
     let (facts, _seen) = watch::channel(None);
     let follower = Follower::new(stage.chain.clone(), NETUID, pipeline.clone(), facts);
     let token = CancellationToken::new();
