@@ -5,5 +5,6 @@
 mod cli;
 mod crash;
 mod docs;
+mod isolation;
 mod pipeline;
 mod play;

@@ -421,6 +421,3 @@ fn read_end(status: ExitStatus, words: &str) -> End {
     let said: Vec<&str> = words.lines().filter(|line| !line.trim().is_empty()).take(2).collect();
     End::Crashed(format!("{status}: {}", said.join(" ")).chars().take(240).collect())
 }
-
-#[cfg(test)]
-mod tests;

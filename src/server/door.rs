@@ -107,25 +107,25 @@ async fn admit(app: &App, slug: &str, parts: &Parts) -> Result<Admitted, Failure
     let Some(facts) = app.facts() else {
         return Err(declared.err().unwrap_or_else(intake::chain_unread).into());
     };
-    let authentic = authenticate(app, parts, &facts);
+    let (claim, signed_bytes) = match authenticate(app, parts, &facts) {
+        Ok(authentic) => authentic,
+        // A length that no artifact may have needs no signature to be refused.
+        Err(stranger) => return Err(declared.err().map_or(stranger, Failure::from)),
+    };
+    // Only the signed size ends a submission: anybody on the way can change the header.
+    if signed_bytes > door.artifact_bytes_max
+        && claim.challenge.as_str() == slug
+        && let Err(refused) = intake::check_declared(&door, Some(signed_bytes))
+    {
+        return Err(refuse_for_good(app, slug, &facts, &claim, refused).await);
+    }
     let bytes = match declared {
         Ok(bytes) => bytes,
-        // A size that no artifact may have needs no signature to be refused; with one, it also ends the submission.
         Err(refused) => {
-            return Err(match authentic {
-                // Only the signed size counts for that: anybody on the way can change the header.
-                Ok((claim, signed_bytes)) if signed_bytes > door.artifact_bytes_max => {
-                    refuse_for_good(app, slug, &facts, &claim, refused).await
-                }
-                Ok((claim, _bytes)) => {
-                    record(app, slug, &claim.hotkey, &refused.fault).await;
-                    refused.into()
-                }
-                Err(_stranger) => refused.into(),
-            });
+            record(app, slug, &claim.hotkey, &refused.fault).await;
+            return Err(refused.into());
         }
     };
-    let (claim, signed_bytes) = authentic?;
     let checked = check_authentic(app, slug, &door, &facts, claim, (bytes, signed_bytes)).await;
     if let Err(Turned::Away { hotkey, failure }) = &checked {
         record(app, slug, hotkey, &failure.fault).await;

@@ -140,6 +140,80 @@ async fn what_is_signed_must_be_what_is_sent() {
     assert!(world.publish(b"policy").await.is_ok(), "a mistake closes nothing");
 }
 
+/// What became of Alice's only submission.
+async fn outcome(world: &World) -> (Status, Option<String>) {
+    let mut all = world.client.all_submissions(&Filter::default()).await.expect("a list");
+    assert_eq!(all.len(), 1);
+    let only = all.remove(0);
+    (only.status, only.fault.map(|fault| fault.code))
+}
+
+/// Anybody on the way can change how a body is framed, and cut it off; that must cost its sender nothing.
+#[tokio::test]
+async fn a_frame_that_is_not_signed_ends_no_submission() {
+    let beyond = BYTES_MAX + 1;
+    for (framing, body, status, code) in [
+        ("transfer-encoding: chunked\r\n".to_owned(), "6\r\npolicy\r\n0\r\n\r\n", 411, "upload_length_required"),
+        ("transfer-encoding: chunked\r\n".to_owned(), "0\r\n\r\n", 411, "upload_length_required"),
+        (String::new(), "", 411, "upload_length_required"),
+        ("content-length: 0\r\n".to_owned(), "", 400, "upload_empty"),
+        ("content-length: 5\r\n".to_owned(), "polic", 400, "upload_length_mismatch"),
+        ("content-length: 7\r\n".to_owned(), "policy!", 400, "upload_length_mismatch"),
+        (format!("content-length: {beyond}\r\n"), "policy", 413, "upload_too_large"),
+    ] {
+        let world = World::new().await;
+        world.commit(b"policy", 20).await;
+        let request = raw_framed(&statement(b"policy"), &framing) + body;
+        let answer = read_until(&mut world.raw(&request).await, "request_id").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(code), "{framing}: {answer}");
+        assert_eq!(outcome(&world).await, (Status::Awaiting, None), "{framing}{body}");
+        assert_eq!(world.recorded().await, [code], "who signed it is told");
+        let taken = world.publish(b"policy").await.expect("the right upload is taken all the same");
+        assert!(!taken.again);
+        assert_eq!(outcome(&world).await, (Status::Queued, None));
+    }
+}
+
+/// A size that the sender signed belongs to the one artifact that the commitment binds: nothing else can ever come.
+#[tokio::test]
+async fn a_signed_size_that_no_artifact_may_have_ends_its_submission() {
+    let large = vec![3; usize::try_from(BYTES_MAX).expect("small") + 1];
+    let framings = [
+        format!("content-length: {}\r\n", large.len()),
+        "content-length: 6\r\n".to_owned(),
+        "transfer-encoding: chunked\r\n".to_owned(),
+    ];
+    for framing in framings {
+        let world = World::new().await;
+        world.commit(&large, 20).await;
+        let answer = read_until(&mut world.raw(&raw_framed(&statement(&large), &framing)).await, "request_id").await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("upload_too_large"), "{framing}: {answer}");
+        assert_eq!(outcome(&world).await, (Status::Rejected, Some("upload_too_large".to_owned())), "{framing}");
+        assert_eq!(world.recorded().await, ["upload_too_large"]);
+    }
+    let world = World::new().await;
+    world.commit(&large, 20).await;
+    assert_eq!(code(world.publish(&large).await), said("upload_too_large", 413));
+    assert_eq!(outcome(&world).await.0, Status::Rejected);
+    assert_eq!(code(world.publish(&large).await), said("upload_too_large", 413));
+}
+
+#[tokio::test]
+async fn a_signed_size_ends_nothing_that_it_does_not_open() {
+    let world = World::new().await;
+    world.commit(b"policy", 20).await;
+    let large = vec![3; usize::try_from(BYTES_MAX).expect("small") + 1];
+    assert_eq!(code(world.publish(&large).await), said("upload_too_large", 413));
+    let mut elsewhere = statement(b"policy");
+    if let Subject::Upload { challenge, size_bytes, .. } = &mut elsewhere.subject {
+        *challenge = "duel".parse().expect("a slug");
+        *size_bytes = BYTES_MAX + 1;
+    }
+    assert_eq!(code(world.send(&elsewhere, b"policy").await), said("upload_challenge_mismatch", 400));
+    assert_eq!(outcome(&world).await, (Status::Awaiting, None));
+    assert!(world.publish(b"policy").await.is_ok());
+}
+
 #[tokio::test]
 async fn an_hour_takes_so_many_uploads_and_no_more() {
     let world = World::new().await;

@@ -225,12 +225,17 @@ fn statement(bytes: &[u8]) -> Statement {
 
 /// The head of a raw request for this upload.
 fn raw_head(statement: &Statement, content_length: usize, more: &str) -> String {
+    raw_framed(statement, &format!("{more}content-length: {content_length}\r\n"))
+}
+
+/// The same with other words about the body than its length, or none.
+fn raw_framed(statement: &Statement, framing: &str) -> String {
     use std::fmt::Write as _;
-    let mut head = format!("POST /v1/challenges/{SLUG}/submissions HTTP/1.1\r\nhost: x\r\n{more}");
+    let mut head = format!("POST /v1/challenges/{SLUG}/submissions HTTP/1.1\r\nhost: x\r\n{framing}");
     for (name, value) in statement.sign(&alice()) {
         let _ = write!(head, "{name}: {value}\r\n");
     }
-    let _ = write!(head, "content-length: {content_length}\r\n\r\n");
+    head.push_str("\r\n");
     head
 }
 

@@ -17,6 +17,10 @@ reveal_within_blocks = 30
 [run]
 opens = "blocks"
 seed_delay_blocks = 3
+[[stage]]
+name = "rollouts"
+kind = "rollouts"
+options = { backend = "embedded" }
 [ranking]
 rule = "subsets"
 options = { alpha = 0.02 }
@@ -172,6 +176,8 @@ fn an_honest_bundle_passes_and_says_what_it_leaves_open() {
     assert_eq!(report.replays.len(), 3);
     assert_eq!((report.replays[2].run, report.replays[2].successes.count()), (2, 32));
     assert_eq!(report.replays[0].seed.unwrap().block, 193);
+    let backend = report.checks.iter().find(|check| check.subject == "gym-small: backend").unwrap();
+    assert_eq!((backend.finding, backend.detail.as_str()), (Finding::Passed, "embedded 0.5, on glibc 2.36"));
     // Genesis, two block hashes, limits, six registrations, three commitments, the weights.
     assert_eq!(report.chain_facts.len(), 14);
 }
@@ -213,7 +219,7 @@ fn whoever_makes_the_hashes_anew_is_noticed_by_the_recomputation() {
         "/limits/max_limit",
         "/limits/min_allowed",
         "/run/seed/hash",
-        "/run/backend/",
+        "/run/backend/version",
         "/input/block",
         "/previous/",
         "/mean_return",
@@ -265,6 +271,10 @@ fn tampering_by_hand_is_named() {
         ranked(bundle).run.as_mut().unwrap().seed.as_mut().unwrap().block = 194;
     });
     expect("has no seed", &|bundle| ranked(bundle).run.as_mut().unwrap().seed = None);
+    expect("names `embedded`, and `other` is recorded", &|bundle| {
+        ranked(bundle).run.as_mut().unwrap().backend.as_mut().unwrap().name = "other".to_owned();
+    });
+    expect("names `embedded`, and none is recorded", &|bundle| ranked(bundle).run.as_mut().unwrap().backend = None);
     expect("run 3, and run 2 was ranked", &|bundle| ranked(bundle).run.as_mut().unwrap().number = 3);
     expect("are not one for each entry", &|bundle| drop(ranked(bundle).contestants.pop()));
     expect("this program has no rule `other`", &|bundle| {

@@ -82,7 +82,22 @@ struct Profile {
     intake: Intake,
     #[serde(default)]
     run: Run,
+    #[serde(default)]
+    stage: Vec<Stage>,
     ranking: Ranking,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stage {
+    #[serde(default)]
+    options: Value,
+}
+
+impl Profile {
+    /// The backend of record that a stage names.
+    fn backend(&self) -> Option<&str> {
+        self.stage.iter().find_map(|stage| stage.options.get("backend")?.as_str())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -190,6 +205,7 @@ fn check_challenge(report: &mut Report, bundle: &Bundle, evidence: &Evidence) {
     };
     check_input(report, slug, &profile, ranked);
     check_run(report, slug, &profile, ranked);
+    check_backend(report, bundle, &profile, ranked);
     check_claims(report, bundle, &profile, ranked);
     check_trust(report, bundle, slug, ranked);
     check_ranking(report, slug, &profile, ranked);
@@ -259,6 +275,25 @@ fn check_run(report: &mut Report, slug: &str, profile: &Profile, ranked: &Ranked
         }
     };
     report.judge(subject, complaint, format!("number {}, closed at block {}", run.number, run.closing_block));
+}
+
+/// What ran the artifacts must be what the profile names; that it did is for a replay to confirm.
+fn check_backend(report: &mut Report, bundle: &Bundle, profile: &Profile, ranked: &Ranked) {
+    let subject = format!("{}: backend", profile.slug);
+    let recorded = ranked.run.as_ref().and_then(|run| run.backend.as_ref());
+    match (profile.backend(), recorded) {
+        (None, None) => {}
+        (Some(named), None) => {
+            report.add(subject, Finding::Failed, format!("the profile names `{named}`, and none is recorded"));
+        }
+        (named, Some(backend)) => {
+            let complaint = named
+                .filter(|named| *named != backend.name)
+                .map(|named| format!("the profile names `{named}`, and `{}` is recorded", backend.name));
+            let passed = format!("{} {}, on {}", backend.name, backend.version, bundle.program.libc);
+            report.judge(subject, complaint, passed);
+        }
+    }
 }
 
 fn check_claims(report: &mut Report, bundle: &Bundle, profile: &Profile, ranked: &Ranked) {
