@@ -18,8 +18,8 @@ use crate::{
 /// On the first start, how far back the chain is read block by block; older commitments are taken from state. Every
 /// node keeps the state of this many blocks.
 const LOOK_BACK_BLOCKS: u64 = 200;
-/// The metagraph is read again at least this often, in milliseconds of our clock; it changes rarely, and a
-/// registration matters only to commitments, which read it themselves.
+/// The metagraph is read again at least this often, in milliseconds of our clock, besides at every block in which
+/// somebody was registered or committed.
 const SNAPSHOT_EVERY_MS: i64 = 1_000;
 /// Blocks behind the finalized head from which on we are catching up: more than a slow moment, less than an epoch.
 const CATCHING_UP_BLOCKS: u64 = 8;
@@ -201,9 +201,11 @@ impl Follower {
     }
 
     async fn take_block(&mut self, block: &BlockRef, head: u64) -> Result<(), Error> {
-        let made = self.client.block_commitments(self.netuid, block).await?;
+        let news = self.client.block_news(self.netuid, block).await?;
+        let made = news.commitments;
         let now_ms = self.pipeline.clock().now_ms();
-        let fresh = !made.is_empty() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
+        let fresh =
+            news.registrations || !made.is_empty() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
         let known = self.facts.borrow().as_ref().map(|facts| (facts.metagraph.clone(), facts.rules.clone()));
         let (metagraph, rules) = match known {
             Some(known) if !fresh => known,

@@ -122,9 +122,13 @@ pub fn check_declared(door: &Door, declared_bytes: Option<u64>) -> Result<u64, R
 /// Whether the claiming hotkey may upload at all.
 ///
 /// # Errors
-/// 503 while the chain is unknown, 403 for a hotkey that is not registered.
+/// 503 while the chain is not read to its present, 403 for a hotkey that is not registered.
 pub fn check_registered<'f>(claim: &Claim, facts: &'f ChainFacts) -> Result<&'f Registration, Refused> {
     facts.registered.get(&claim.hotkey).ok_or_else(|| {
+        // Who is missing in the past may have come since: that we are late is not the miner's mistake.
+        if facts.catching_up {
+            return chain_behind(facts);
+        }
         let detail = format!("{} in subnet {} at block {}", claim.hotkey, facts.netuid, facts.finalized);
         Refused::new(HOTKEY_UNREGISTERED, 403, detail)
     })
@@ -244,6 +248,17 @@ mod tests {
     fn claim() -> Claim {
         let challenge = "gym".parse().expect("a slug");
         Claim { challenge, hotkey: MINER, artifact: Digest([3; 32]), salt: [4; 32] }
+    }
+
+    #[test]
+    fn whoever_is_missing_in_the_past_may_come_again() {
+        let mut late = facts();
+        late.registered.clear();
+        assert_eq!(refusal(check_registered(&claim(), &late)), code("hotkey_unregistered", 403));
+        late.catching_up = true;
+        let (code, status, retry_after_s) = refusal(check_registered(&claim(), &late));
+        assert_eq!((code.as_str(), status), ("chain_behind", 503));
+        assert!(retry_after_s.is_some());
     }
 
     /// The commitment that `claim` opens, and nothing else.
