@@ -13,7 +13,6 @@ use waag::{
         devnet::Controls,
         miner::{self, Publish},
     },
-    clock::SystemClock,
     ids::{Digest, SystemEntropy},
 };
 
@@ -21,7 +20,7 @@ use super::{
     BLOCK_MS, NETUID,
     appliance::{Place, Process},
     ground, ledger,
-    miners::{self, Miner},
+    miners::{self, CLOCK, Miner},
     pace, profile,
     refusals::said,
     the_events_are_intact,
@@ -89,7 +88,7 @@ impl Drop for Disk {
 /// Uploads once and answers the code of the refusal.
 async fn refused(stage: &Stage, miner: &Miner) -> String {
     let what = Publish { commit: miner.what(stage), api: &stage.api, checks: None, skip_commit: true, patience_ms: 0 };
-    let published = miner::publish(&stage.chain, &what, &SystemEntropy, &SystemClock, &|_| {}).await;
+    let published = miner::publish(&stage.chain, &what, &SystemEntropy, &CLOCK, &|_| {}).await;
     published.expect_err("there is no room").code
 }
 

@@ -14,7 +14,7 @@ use waag::{
 };
 
 use super::{
-    ARTIFACT_WITHIN_BLOCKS, BLOCK_MS, NETUID,
+    BLOCK_MS, NETUID,
     appliance::{Place, Process},
     ground,
     ledger::{self, Left, Seen},
@@ -71,6 +71,10 @@ async fn kill_again_and_again(place: &Place, stage: &Stage, entries: &Entries) -
         };
         let waited = stage.until(async || {
             process.assert_runs();
+            // On a fast machine everything may be done before its point was reached.
+            if point.is_some() && !marker.exists() && ledger::is_idle(place) {
+                entries.hurry();
+            }
             Ok(is_reached())
         });
         let name = point.map_or("a seeded moment", Point::as_str);
@@ -104,7 +108,6 @@ fn report(kills: &[(Option<Point>, Left)]) {
 /// Lets the pipeline come to rest: the silent one's time over, everything ranked, the last weights read back.
 async fn come_to_rest(place: &Place, stage: &Stage, entries: &Entries) -> Bundle {
     let mut process = Process::up(place, None);
-    stage.pass_blocks(ARTIFACT_WITHIN_BLOCKS).await.expect("a devnet");
     let waited = stage.until(async || {
         process.assert_runs();
         Ok(ledger::is_at_rest(place))
@@ -199,8 +202,7 @@ async fn killed_thirty_times_it_loses_nothing_and_repeats_nothing() {
     let killed = async { futures::join!(kill_again_and_again(&place, &stage, &entries), entries.play(&stage)).0 };
     let kills = pace::during(&place, &stage, killed).await;
     report(&kills);
-
-    let bundle = pace::during(&place, &stage, come_to_rest(&place, &stage, &entries)).await;
+    let bundle = pace::hurrying(&place, &stage, come_to_rest(&place, &stage, &entries)).await;
     the_chain_holds(&stage, &bundle, &validator).await;
     nothing_was_set_twice(&place, &stage).await;
     ledger::nothing_was_folded_twice(&place);

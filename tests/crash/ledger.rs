@@ -63,13 +63,13 @@ pub fn followed_to(place: &Place) -> Option<u64> {
     conn.query_row("SELECT coalesce(max(block), 0) FROM follower", [], |row| row.get(0)).ok()
 }
 
-/// Nothing waits, no further run is due, and the last vector was made from the last ranking and has an end.
-pub fn is_at_rest(place: &Place) -> bool {
+/// Nothing is under way, no further run is due, and the last vector was made from the last ranking and has an end.
+pub fn is_idle(place: &Place) -> bool {
     let conn = open(place);
     let busy = number(
         &conn,
         "SELECT (SELECT count(*) FROM runs WHERE state IN ('frozen', 'running', 'folded'))
-              + (SELECT count(*) FROM submissions WHERE status NOT IN ('ranked', 'lost', 'rejected', 'failed'))
+              + (SELECT count(*) FROM submissions WHERE status IN ('queued', 'running', 'waiting', 'retry'))
               + (SELECT count(*) FROM challenges WHERE dirty = 1 OR closing_block IS NOT NULL)
               + (SELECT count(*) FROM outbox WHERE state IN ('unsent', 'sent'))",
     );
@@ -85,6 +85,15 @@ pub fn is_at_rest(place: &Place) -> bool {
            ORDER BY id DESC LIMIT 1)",
     );
     busy == 0 && rounds == ROUNDS && current == 1
+}
+
+/// It is idle, and nobody is waited for.
+pub fn is_at_rest(place: &Place) -> bool {
+    is_idle(place)
+        && number(
+            &open(place),
+            "SELECT count(*) FROM submissions WHERE status NOT IN ('ranked', 'lost', 'rejected', 'failed')",
+        ) == 0
 }
 
 /// Every ranking that there was, with where its run and its seeds came from: all that money depends on.

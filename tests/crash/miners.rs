@@ -20,16 +20,21 @@ use waag::{
         miner::{self, Commit, Publish},
     },
     clock::{Clock, SystemClock, UnixMs},
-    fault::Class,
+    fault::{Class, Fault},
     ids::SystemEntropy,
 };
 
+/// The longest that these miners wait, whatever they are told: a kill does not.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 /// How far the miners' clocks are ahead. After a start the door takes only what is stamped five seconds later, in case
 /// the memory of what was sent before is lost, and it takes what is stamped up to five seconds ahead: these miners need
 /// not wait for it.
 const AHEAD_MS: UnixMs = 4_900;
 
-struct Ahead(SystemClock);
+pub struct Ahead(SystemClock);
+
+/// The miners' clock.
+pub const CLOCK: Ahead = Ahead(SystemClock);
 
 #[async_trait]
 impl Clock for Ahead {
@@ -38,7 +43,7 @@ impl Clock for Ahead {
     }
 
     async fn sleep(&self, duration: Duration) {
-        self.0.sleep(duration).await;
+        self.0.sleep(duration.min(WAIT_MAX)).await;
     }
 }
 
@@ -70,8 +75,24 @@ impl Miner {
     pub async fn register(&self, stage: &Stage, controls: &Controls) {
         controls.fund(&self.coldkey.account(), GIFT_RAO).await.expect("funds");
         let hotkey = self.hotkey.account();
-        let registered = miner::register(&stage.chain, stage.netuid, &self.coldkey, &hotkey, &|_| {}).await;
-        registered.expect("there is a place");
+        self.insist(stage, async || miner::register(&stage.chain, stage.netuid, &self.coldkey, &hotkey, &|_| {}).await)
+            .await;
+    }
+
+    /// Begins again whatever failed for a reason that passes: nobody answers, or what was signed got too old. Every act
+    /// of a miner may be begun again.
+    async fn insist<T>(&self, stage: &Stage, mut act: impl AsyncFnMut() -> Result<T, Fault>) -> T {
+        let mut done = None;
+        let tried = async || match act().await {
+            Ok(value) => {
+                done = Some(value);
+                Ok(true)
+            }
+            Err(fault) if matches!(fault.class, Class::Infra | Class::Provider) => Ok(false),
+            Err(fault) => Err(fault),
+        };
+        stage.until(tried).await.unwrap_or_else(|fault| panic!("{}: {fault}", self.member.name));
+        done.expect("it was done")
     }
 
     pub fn what<'a>(&'a self, stage: &'a Stage) -> Commit<'a> {
@@ -86,8 +107,8 @@ impl Miner {
 
     /// Commits; answers the block.
     pub async fn commit(&self, stage: &Stage) -> u64 {
-        let committed = miner::commit(&stage.chain, &self.what(stage), &SystemEntropy, &|_| {}).await;
-        committed.expect("it is committed").block
+        let commit = async || miner::commit(&stage.chain, &self.what(stage), &SystemEntropy, &|_| {}).await;
+        self.insist(stage, commit).await.block
     }
 
     /// Commits, and uploads if it ever does.
@@ -103,15 +124,7 @@ impl Miner {
             skip_commit: true,
             patience_ms: 600_000,
         };
-        let tried = async || {
-            match miner::publish(&stage.chain, &what, &SystemEntropy, &Ahead(SystemClock), &|_| {}).await {
-                Ok(_published) => Ok(true),
-                Err(fault) if fault.class == Class::Miner => Err(fault),
-                // Nobody answers, or not to the end.
-                Err(_gone) => Ok(false),
-            }
-        };
-        stage.until(tried).await.unwrap_or_else(|fault| panic!("{}: {fault}", self.member.name));
+        self.insist(stage, async || miner::publish(&stage.chain, &what, &SystemEntropy, &CLOCK, &|_| {}).await).await;
     }
 }
 
@@ -134,7 +147,15 @@ impl Entries {
 
     /// Says which kill is next.
     pub fn come_to(&self, kill: usize) {
-        self.kill.store(kill, Ordering::SeqCst);
+        self.kill.fetch_max(kill, Ordering::SeqCst);
+    }
+
+    /// Lets the next one enter before its kill.
+    pub fn hurry(&self) {
+        let entered = self.entered.load(Ordering::SeqCst);
+        if let Some((cue, _)) = self.cues.get(entered) {
+            self.come_to(*cue);
+        }
     }
 
     /// Whether everybody who was to enter until now is in.

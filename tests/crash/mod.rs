@@ -35,7 +35,7 @@ const BLOCK_MS: u64 = 60;
 /// Runs that follow one with arrivals.
 const ROUNDS: u32 = 3;
 /// Blocks after which a commitment without an upload has run out.
-const ARTIFACT_WITHIN_BLOCKS: u32 = 400;
+const ARTIFACT_WITHIN_BLOCKS: u32 = 150;
 
 /// The embedded profile, smaller. A submission may be tried again more often than this test kills at its stage.
 fn profile() -> String {
@@ -45,6 +45,7 @@ fn profile() -> String {
         ("episodes = 200", "episodes = 40".to_owned()),
         ("every_blocks = 30", "every_blocks = 10".to_owned()),
         ("rounds_after_arrival = 3", format!("rounds_after_arrival = {ROUNDS}")),
+        ("reveal_within_blocks = 300", format!("reveal_within_blocks = {ARTIFACT_WITHIN_BLOCKS}")),
         ("artifact_within_blocks = 600", format!("artifact_within_blocks = {ARTIFACT_WITHIN_BLOCKS}")),
         ("uploads_per_hour = 12", "uploads_per_hour = 100".to_owned()),
         ("kind = \"checks\"\n", format!("kind = \"checks\"\n{patient}")),

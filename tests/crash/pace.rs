@@ -8,10 +8,10 @@ use waag::cli::{demo::play::Stage, devnet::Controls};
 use super::{BLOCK_MS, appliance::Place, ledger};
 
 /// How far the chain goes ahead of the appliance: what finality needs and a little, far less than an era.
-const AHEAD_BLOCKS: u64 = 6;
+const AHEAD_BLOCKS: u64 = 5;
 
-/// Makes blocks for ever. While the appliance or the chain is down, nothing happens on chain.
-pub async fn keep(place: &Place, stage: &Stage) -> Infallible {
+/// Makes blocks for ever, one every so often. While the appliance or the chain is down, nothing happens on chain.
+async fn keep(place: &Place, stage: &Stage, block_ms: u64) -> Infallible {
     let mut controls = None;
     loop {
         if let Ok(head) = stage.chain.best_head().await
@@ -22,7 +22,7 @@ pub async fn keep(place: &Place, stage: &Stage) -> Infallible {
                 Some(connected) => make(connected).await,
             };
         }
-        stage.clock.sleep(Duration::from_millis(BLOCK_MS)).await;
+        stage.clock.sleep(Duration::from_millis(block_ms)).await;
     }
 }
 
@@ -32,8 +32,17 @@ async fn make(controls: Controls) -> Option<Controls> {
 
 /// Does something while blocks are made.
 pub async fn during<T>(place: &Place, stage: &Stage, act: impl Future<Output = T>) -> T {
+    at(BLOCK_MS, place, stage, act).await
+}
+
+/// The same, as fast as it goes: only blocks are waited for.
+pub async fn hurrying<T>(place: &Place, stage: &Stage, act: impl Future<Output = T>) -> T {
+    at(1, place, stage, act).await
+}
+
+async fn at<T>(block_ms: u64, place: &Place, stage: &Stage, act: impl Future<Output = T>) -> T {
     tokio::select! {
-        never = keep(place, stage) => match never {},
+        never = keep(place, stage, block_ms) => match never {},
         done = act => done,
     }
 }

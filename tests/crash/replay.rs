@@ -49,7 +49,7 @@ pub async fn gives_the_same(crashed: &Place) {
         });
         assert!(rested.await.is_ok(), "it never comes to rest: {:?}", ledger::left(&fresh));
     };
-    pace::during(&fresh, &stage, waited).await;
+    pace::hurrying(&fresh, &stage, waited).await;
     assert_eq!(process.stop(), Some(0));
 
     assert_eq!(ledger::ends(&fresh), ledger::ends(crashed));
