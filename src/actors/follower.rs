@@ -139,15 +139,15 @@ impl Follower {
         let head = self.client.finalized_head().await?;
         let from = head.number.saturating_sub(LOOK_BACK_BLOCKS).max(1);
         if from > 1 {
-            self.take_state(from - 1).await?;
+            self.take_state(from - 1, from - 1).await?;
         }
         info!(block = from, "following the chain for the first time");
         Ok(self.client.follow_finalized(Some(from)))
     }
 
-    /// Takes commitments of before the first block followed from state. Within one block state has no order: all of
-    /// them stand behind whatever has an index.
-    async fn take_state(&self, block: u64) -> Result<(), Error> {
+    /// Takes commitments that were made up to a block from the state after `block`. Within one block state has no order:
+    /// all of them stand behind whatever has an index, so that those of blocks that can be read are left to these.
+    async fn take_state(&self, block: u64, made_by: u64) -> Result<(), Error> {
         let Some(hash) = self.client.block_hash(block).await? else { return Ok(()) };
         let metagraph = match self.client.metagraph(self.netuid, hash).await {
             Ok(metagraph) => metagraph,
@@ -158,6 +158,7 @@ impl Follower {
         let stored = self.client.commitments(self.netuid, hash).await?;
         let made: Vec<SeenCommitment> = stored
             .into_iter()
+            .filter(|one| one.block <= made_by)
             .map(|one| SeenCommitment {
                 hotkey: one.hotkey,
                 block: one.block,
@@ -183,9 +184,7 @@ impl Follower {
             }
             Followed::Gap { from, to } => {
                 warn!(from, to, "these blocks can no longer be read; commitments made in them keep their block only");
-                if let Err(error) = self.take_gap(from, to).await {
-                    error!(error = %chain_of(&error), "the gap could not be recorded");
-                }
+                self.take_gap(from, to).await;
             }
             Followed::Stalled { head } => warn!(?head, "the chain's finalized head does not move"),
             Followed::Diverged { number, expected, found } => {
@@ -194,10 +193,26 @@ impl Follower {
         }
     }
 
-    async fn take_gap(&self, from: u64, to: u64) -> Result<(), Error> {
-        self.pipeline.gap(self.netuid, from, to).await?;
-        let head = self.client.finalized_head().await?;
-        self.take_state(head.number).await
+    /// Records the gap and takes what still stands of it, however often that must be tried.
+    async fn take_gap(&self, from: u64, to: u64) {
+        let mut is_recorded = false;
+        let mut wait_ms = RETRY_MS;
+        loop {
+            let taken = async {
+                if !is_recorded {
+                    self.pipeline.gap(self.netuid, from, to).await?;
+                    is_recorded = true;
+                }
+                let head = self.client.finalized_head().await?;
+                self.take_state(head.number, to).await
+            };
+            match taken.await {
+                Ok(()) => return,
+                Err(error) => warn!(from, to, error = %chain_of(&error), wait_ms, "the gap could not be taken in"),
+            }
+            self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
+            wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
+        }
     }
 
     async fn take_block(&mut self, block: &BlockRef, head: u64) -> Result<(), Error> {
