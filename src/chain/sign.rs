@@ -253,13 +253,19 @@ impl Client {
         let last = best_number.min(signed.era_death.saturating_sub(1));
         let numbers = signed.era_birth.saturating_add(1)..=last;
         let blocks = numbers.map(|number| self.place_in(number, signed.hash));
-        let mut found = stream::iter(blocks).buffered(BODIES_TOGETHER);
-        while let Some(place) = found.try_next().await? {
-            if let Some((hash, index)) = place {
-                return Ok(Some((self.block(hash).await?, index)));
+        let mut looking = stream::iter(blocks).buffered(BODIES_TOGETHER);
+        let mut found = None;
+        while let Some(place) = looking.try_next().await? {
+            if place.is_some() {
+                found = place;
+                break;
             }
         }
-        Ok(None)
+        // Requests that nobody polls any more would keep their places on the socket, and many searches at once would
+        // wait for one another's.
+        drop(looking);
+        let Some((hash, index)) = found else { return Ok(None) };
+        Ok(Some((self.block(hash).await?, index)))
     }
 
     async fn place_in(&self, number: u64, extrinsic: Digest) -> Result<Option<(Digest, u32)>, Error> {
