@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "tests are read, not looked up")]
 
+mod casts;
 mod cli;
 mod crash;
 mod docs;

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use subxt_rpcs::{RpcClient, client::rpc_params};
 use waag::{
     chain,
-    cli::{demo::play::Stage, devnet::Controls},
+    cli::{
+        demo::{cast::End, play::Stage},
+        devnet::Controls,
+    },
     ids::Digest,
-    pipeline::{life::Status, points::Point},
+    pipeline::points::Point,
     server::views::Filter,
     weights::bundle::{self, Bundle},
 };
@@ -125,10 +128,8 @@ async fn come_to_rest(place: &Place, stage: &Stage, entries: &Entries) -> Bundle
         let found = submissions.iter().find(|one| one.hotkey == hotkey).expect("everybody committed");
         let code = found.fault.as_ref().map(|fault| fault.code.as_str());
         // Who of the honest is paid depends on the number of episodes; that they finish does not.
-        let deserved = match end.status {
-            Some(Status::Rejected) => found.status == Status::Rejected && code == end.code,
-            _ => found.status.is_finished() && code.is_none(),
-        };
+        let wanted = if matches!(end, End::Rejected(_)) { end } else { End::Finished };
+        let deserved = wanted.is(Some(found.status), found.fault.as_ref());
         assert!(deserved, "{name} ended as {} {code:?}", found.status);
     }
     assert_eq!(process.stop(), Some(0));
