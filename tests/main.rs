@@ -2,8 +2,10 @@
 
 #![allow(missing_docs, reason = "tests are read, not looked up")]
 
+mod casts;
 mod cli;
 mod crash;
 mod docs;
+mod isolation;
 mod pipeline;
 mod play;

@@ -18,9 +18,11 @@ use crate::{
 /// On the first start, how far back the chain is read block by block; older commitments are taken from state. Every
 /// node keeps the state of this many blocks.
 const LOOK_BACK_BLOCKS: u64 = 200;
-/// The metagraph is read again at least this often, in milliseconds of our clock; it changes rarely, and a
-/// registration matters only to commitments, which read it themselves.
+/// The metagraph is read again at least this often, in milliseconds of our clock, besides at every block in which
+/// somebody was registered or committed.
 const SNAPSHOT_EVERY_MS: i64 = 1_000;
+/// Blocks behind the finalized head from which on we are catching up: more than a slow moment, less than an epoch.
+const CATCHING_UP_BLOCKS: u64 = 8;
 /// First wait after a block could not be taken in.
 const RETRY_MS: u64 = 200;
 /// Longest such wait.
@@ -35,8 +37,10 @@ pub struct Facts {
     pub genesis: [u8; 32],
     /// The newest finalized block.
     pub finalized: BlockRef,
-    /// The newest finalized block of the chain that we know of; larger than `finalized` while catching up.
+    /// The newest block, finalized or not; while catching up, the newest finalized one that we know of.
     pub head: u64,
+    /// Whether `finalized` is a block of the past: the present ones are still to be taken in.
+    pub catching_up: bool,
     /// Who is registered.
     pub snapshot: Snapshot,
     /// The whole metagraph of the snapshot.
@@ -63,6 +67,8 @@ pub struct Follower {
     pipeline: Pipeline,
     facts: watch::Sender<Option<Facts>>,
     read_at_ms: i64,
+    /// Whether it was said that the subnet is not there, so that it is said once.
+    missed: bool,
 }
 
 impl Facts {
@@ -73,6 +79,7 @@ impl Facts {
             netuid: self.netuid,
             genesis: Digest(self.genesis),
             head: self.head,
+            catching_up: self.catching_up,
             finalized: self.finalized.number,
             finalized_hash: self.finalized.hash,
             tempo: u64::from(self.rules.tempo_blocks),
@@ -88,25 +95,37 @@ impl Follower {
     /// A follower of this subnet, whose facts appear in the channel.
     #[must_use]
     pub const fn new(client: Client, netuid: u16, pipeline: Pipeline, facts: watch::Sender<Option<Facts>>) -> Self {
-        Self { client, netuid, pipeline, facts, read_at_ms: i64::MIN }
+        Self { client, netuid, pipeline, facts, read_at_ms: i64::MIN, missed: false }
     }
 
-    /// Follows until the token is cancelled.
-    ///
-    /// # Errors
-    /// When the place to begin cannot be found: the pipeline's store failed, or the chain is not to be read.
-    pub async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
-        let mut follower = self.begin().await?;
+    /// Follows until the token is cancelled. A chain that goes away is waited for, at the beginning as later.
+    pub async fn run(mut self, token: CancellationToken) {
+        let mut follower = tokio::select! {
+            () = token.cancelled() => return,
+            begun = self.begin_at_last() => begun,
+        };
         loop {
             let followed = tokio::select! {
-                () = token.cancelled() => return Ok(()),
+                () = token.cancelled() => return,
                 followed = follower.next() => followed,
             };
             let head = follower.head().unwrap_or_default();
             tokio::select! {
-                () = token.cancelled() => return Ok(()),
+                () = token.cancelled() => return,
                 () = self.take(followed, head) => {}
             }
+        }
+    }
+
+    async fn begin_at_last(&self) -> chain::Follower {
+        let mut wait_ms = RETRY_MS;
+        loop {
+            match self.begin().await {
+                Ok(follower) => return follower,
+                Err(error) => warn!(error = %chain_of(&error), wait_ms, "the place to begin cannot be found"),
+            }
+            self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
+            wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
         }
     }
 
@@ -120,20 +139,26 @@ impl Follower {
         let head = self.client.finalized_head().await?;
         let from = head.number.saturating_sub(LOOK_BACK_BLOCKS).max(1);
         if from > 1 {
-            self.take_state(from - 1).await?;
+            self.take_state(from - 1, from - 1).await?;
         }
         info!(block = from, "following the chain for the first time");
         Ok(self.client.follow_finalized(Some(from)))
     }
 
-    /// Takes commitments of before the first block followed from state. Within one block state has no order: all of
-    /// them stand behind whatever has an index.
-    async fn take_state(&self, block: u64) -> Result<(), Error> {
+    /// Takes commitments that were made up to a block from the state after `block`. Within one block state has no order:
+    /// all of them stand behind whatever has an index, so that those of blocks that can be read are left to these.
+    async fn take_state(&self, block: u64, made_by: u64) -> Result<(), Error> {
         let Some(hash) = self.client.block_hash(block).await? else { return Ok(()) };
-        let metagraph = self.client.metagraph(self.netuid, hash).await?;
+        let metagraph = match self.client.metagraph(self.netuid, hash).await {
+            Ok(metagraph) => metagraph,
+            // The subnet is younger: nobody can have committed in it.
+            Err(chain::Error::SubnetMissing { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         let stored = self.client.commitments(self.netuid, hash).await?;
         let made: Vec<SeenCommitment> = stored
             .into_iter()
+            .filter(|one| one.block <= made_by)
             .map(|one| SeenCommitment {
                 hotkey: one.hotkey,
                 block: one.block,
@@ -142,7 +167,7 @@ impl Follower {
             })
             .collect();
         let seen = self.admit(&made, &metagraph).await?;
-        self.pipeline.commitments_seen(seen).await?;
+        self.pipeline.commitments_found(seen, block).await?;
         Ok(())
     }
 
@@ -159,9 +184,7 @@ impl Follower {
             }
             Followed::Gap { from, to } => {
                 warn!(from, to, "these blocks can no longer be read; commitments made in them keep their block only");
-                if let Err(error) = self.take_gap(from, to).await {
-                    error!(error = %chain_of(&error), "the gap could not be recorded");
-                }
+                self.take_gap(from, to).await;
             }
             Followed::Stalled { head } => warn!(?head, "the chain's finalized head does not move"),
             Followed::Diverged { number, expected, found } => {
@@ -170,42 +193,102 @@ impl Follower {
         }
     }
 
-    async fn take_gap(&self, from: u64, to: u64) -> Result<(), Error> {
-        self.pipeline.gap(self.netuid, from, to).await?;
-        let head = self.client.finalized_head().await?;
-        self.take_state(head.number).await
+    /// Records the gap and takes what still stands of it, however often that must be tried.
+    async fn take_gap(&self, from: u64, to: u64) {
+        let mut is_recorded = false;
+        let mut wait_ms = RETRY_MS;
+        loop {
+            let taken = async {
+                if !is_recorded {
+                    self.pipeline.gap(self.netuid, from, to).await?;
+                    is_recorded = true;
+                }
+                let head = self.client.finalized_head().await?;
+                self.take_state(head.number, to).await
+            };
+            match taken.await {
+                Ok(()) => return,
+                Err(error) => warn!(from, to, error = %chain_of(&error), wait_ms, "the gap could not be taken in"),
+            }
+            self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
+            wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
+        }
     }
 
     async fn take_block(&mut self, block: &BlockRef, head: u64) -> Result<(), Error> {
-        let made = self.client.block_commitments(self.netuid, block).await?;
+        let news = self.client.block_news(self.netuid, block).await?;
+        let made = news.commitments;
         let now_ms = self.pipeline.clock().now_ms();
-        let fresh = !made.is_empty() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
+        let fresh =
+            news.registrations || !made.is_empty() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
         let known = self.facts.borrow().as_ref().map(|facts| (facts.metagraph.clone(), facts.rules.clone()));
         let (metagraph, rules) = match known {
             Some(known) if !fresh => known,
             _ => {
                 self.read_at_ms = now_ms;
-                let metagraph = self.client.metagraph(self.netuid, block.hash).await?;
-                (metagraph, self.client.weight_rules(self.netuid, block.hash).await?)
+                match self.subnet_at(block).await? {
+                    Some(read) => read,
+                    None => return self.take_block_without_subnet(block, head).await,
+                }
             }
         };
+        self.missed = false;
         let seen = self.admit(&made, &metagraph).await?;
-        self.pipeline.advance(self.netuid, block.number, block.hash, seen).await?;
-        for (run, number) in self.pipeline.awaited_seeds(block.number).await? {
-            if let Some(hash) = self.client.block_hash(number).await? {
-                self.pipeline.seed_run(run, RunSeed { block: number, hash }).await?;
-            }
-        }
+        // Before the block closes a run: whoever has left takes no part.
+        self.pipeline.members(&snapshot_of(&metagraph)).await?;
+        let catching_up = block.number.saturating_add(CATCHING_UP_BLOCKS) < head;
+        // Whoever uploads now may have seen blocks that are not final yet.
+        let newest = if catching_up { head } else { self.client.best_head().await?.number };
+        self.pipeline.advance(self.netuid, block.number, block.hash, seen, catching_up).await?;
+        self.seed_runs(block).await?;
         self.facts.send_replace(Some(Facts {
             netuid: self.netuid,
             genesis: self.client.genesis_hash(),
             finalized: *block,
-            head: head.max(block.number),
+            head: newest.max(head).max(block.number),
+            catching_up,
             snapshot: snapshot_of(&metagraph),
             metagraph,
             rules,
         }));
         self.pipeline.nudge();
+        Ok(())
+    }
+
+    /// Who is in the subnet and its rules after this block; `None` when the chain has no such subnet there.
+    async fn subnet_at(&self, block: &BlockRef) -> Result<Option<(Metagraph, WeightRules)>, Error> {
+        let read = async {
+            let metagraph = self.client.metagraph(self.netuid, block.hash).await?;
+            Ok((metagraph, self.client.weight_rules(self.netuid, block.hash).await?))
+        };
+        match read.await {
+            Ok(read) => Ok(Some(read)),
+            Err(chain::Error::SubnetMissing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A block before the subnet was made, or after it was dissolved, has nothing for us. It is passed like any other:
+    /// who waits for the subnet to appear in it waits for ever.
+    async fn take_block_without_subnet(&mut self, block: &BlockRef, head: u64) -> Result<(), Error> {
+        // Of the past it is no news: a first start looks back to before a young subnet.
+        if block.number >= head && !std::mem::replace(&mut self.missed, true) {
+            warn!(netuid = self.netuid, block = block.number, "the chain has no such subnet; waiting for it");
+        }
+        let catching_up = block.number.saturating_add(CATCHING_UP_BLOCKS) < head;
+        self.pipeline.advance(self.netuid, block.number, block.hash, Vec::new(), catching_up).await?;
+        self.seed_runs(block).await?;
+        // Whoever asks is told that nothing is known, rather than what was.
+        self.facts.send_replace(None);
+        Ok(())
+    }
+
+    async fn seed_runs(&self, block: &BlockRef) -> Result<(), Error> {
+        for (run, number) in self.pipeline.awaited_seeds(block.number).await? {
+            if let Some(hash) = self.client.block_hash(number).await? {
+                self.pipeline.seed_run(run, RunSeed { block: number, hash }).await?;
+            }
+        }
         Ok(())
     }
 

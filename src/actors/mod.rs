@@ -21,3 +21,26 @@ pub use runner::run_stages;
 pub use tasks::{Kind, Tasks};
 pub use weigher::{CODES as WEIGHER_CODES, Policy as WeightPolicy, Weigher};
 pub use worker::{CODES as WORKER_CODES, Workers, run_workers};
+
+use crate::{
+    chain::{Metagraph, WeightRules},
+    ids::Digest,
+    pipeline::ChainSide,
+    weights::Limits,
+};
+
+/// What the chain contributes to evidence, from what was read of it at one block.
+fn side_of(genesis: [u8; 32], metagraph: &Metagraph, rules: &WeightRules, burn_uid: u16) -> ChainSide {
+    ChainSide {
+        genesis: Digest(genesis),
+        netuid: metagraph.netuid,
+        snapshot: follower::snapshot_of(metagraph),
+        limits: Limits {
+            n: rules.n,
+            min_allowed: rules.min_allowed,
+            max_limit: rules.max_limit,
+            version_key: rules.version_key,
+        },
+        burn_uid,
+    }
+}

@@ -25,7 +25,7 @@ pub async fn reconcile<F, E>(
 {
     let mut failures = 0_u32;
     while !token.is_cancelled() {
-        // Registered before acting, so that a ring during the act is not missed.
+        // Taken before acting, so that a ring during the act is not missed.
         let bell = pipeline.bell();
         tokio::pin!(bell);
         let wait = match act().await {

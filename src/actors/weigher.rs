@@ -9,20 +9,17 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{Facts, reconcile};
+use super::{Facts, reconcile, side_of};
 use crate::{
     chain::{self, BlockRef, Call, Client, Found, Keypair, Outcome, ReadBack, Signed, preflight, read_back},
     fault::{Class, Code, Fault},
     ids::Digest,
-    pipeline::{self, ChainSide, Letter, Pipeline, StoredVector, WEIGHTS_LETTER, points::Point},
+    pipeline::{self, Letter, Pipeline, StoredVector, WEIGHTS_LETTER, points::Point},
     store,
-    weights::{self, Limits, Part, Vector, aggregate, bundle::Bundle, quantise},
+    weights::{Vector, bundle, bundle::Bundle, quantise},
 };
-
-/// Blocks behind the head from which on we are catching up: more than a slow moment, less than an epoch.
-const CATCHING_UP_BLOCKS: u64 = 8;
 
 /// The stored letter is not a signed call of this program.
 pub const LETTER_DAMAGED: Code = Code::new(
@@ -68,6 +65,9 @@ pub enum Error {
     /// The store.
     #[error("the evidence could not be stored")]
     Store(#[from] store::Error),
+    /// The evidence is more than a bundle holds.
+    #[error("the evidence cannot be written")]
+    Evidence(#[from] bundle::Error),
     /// A rule forbids it now.
     #[error("{0}")]
     Refused(Fault),
@@ -103,7 +103,23 @@ impl Weigher {
     /// Sets weights until the token is cancelled.
     pub async fn run(self, token: CancellationToken) {
         let period = Duration::from_millis(self.policy.recheck_ms.max(50));
-        reconcile("weight setter", &self.pipeline, period, &token, || self.look()).await;
+        reconcile("weight setter", &self.pipeline, period, &token, || self.look_and_tell()).await;
+    }
+
+    /// Looks, and keeps the reason where weights are refused: whoever asks for the status is told.
+    async fn look_and_tell(&self) -> Result<bool, Error> {
+        let looked = self.look().await;
+        let refused = match &looked {
+            Err(Error::Refused(fault)) => Some(fault.clone()),
+            Err(Error::Chain(error @ chain::Error::Pool { .. })) => Some(error.fault()),
+            Err(Error::Evidence(error)) => Some(error.fault()),
+            _ => None,
+        };
+        let netuid = self.facts.borrow().as_ref().map(|facts| facts.netuid);
+        if let (Some(fault), Some(netuid)) = (refused, netuid) {
+            self.pipeline.weights_refused(netuid, &fault).await?;
+        }
+        looked
     }
 
     /// Carries the open letter on, or decides whether a new vector is due. Answers whether to look again at once.
@@ -122,11 +138,12 @@ impl Weigher {
     async fn is_due(&self, facts: &Facts) -> Result<bool, Error> {
         let us = self.hotkey.account();
         // While old blocks are caught up with, what they say of us is history.
-        if facts.finalized.number.saturating_add(CATCHING_UP_BLOCKS) < facts.head {
+        if facts.catching_up {
             return Ok(false);
         }
         let Some(neuron) = facts.metagraph.neuron(&us) else {
-            return Err(Error::Refused(VALIDATOR_UNREGISTERED.because(us.to_string())));
+            self.expect_registered(facts).await?;
+            return Ok(false);
         };
         if facts.finalized.number < facts.rules.next_set_block(neuron.last_update) {
             return Ok(false);
@@ -140,25 +157,24 @@ impl Weigher {
         Ok(last.rankings != versions || facts.finalized.number >= last.block.saturating_add(refresh_blocks))
     }
 
+    /// Fails when we are not registered now. The facts may be of a block before our registration: then nothing is
+    /// wrong, and weights are due when the follower comes to it.
+    async fn expect_registered(&self, facts: &Facts) -> Result<(), Error> {
+        let us = self.hotkey.account();
+        let head = self.client.finalized_head().await?;
+        match self.client.uid_of(facts.netuid, &us, head.hash).await? {
+            Some(_uid) => Ok(()),
+            None => Err(Error::Refused(VALIDATOR_UNREGISTERED.because(us.to_string()))),
+        }
+    }
+
     /// Computes, proves, signs and writes down the next vector. Everything is read at one finalized block, just
     /// before signing.
     async fn decide(&self, facts: &Facts) -> Result<bool, Error> {
         let head = self.client.finalized_head().await?;
         let metagraph = self.client.metagraph(facts.netuid, head.hash).await?;
         let rules = self.client.weight_rules(facts.netuid, head.hash).await?;
-        let limits = Limits {
-            n: rules.n,
-            min_allowed: rules.min_allowed,
-            max_limit: rules.max_limit,
-            version_key: rules.version_key,
-        };
-        let side = ChainSide {
-            genesis: Digest(facts.genesis),
-            netuid: facts.netuid,
-            snapshot: super::follower::snapshot_of(&metagraph),
-            limits,
-            burn_uid: self.policy.burn_uid,
-        };
+        let side = side_of(facts.genesis, &metagraph, &rules, self.policy.burn_uid);
         let Some((mut bundle, rankings)) = self.pipeline.evidence(side).await? else { return Ok(false) };
         let vector = vector_of(&bundle).map_err(Error::Refused)?;
         let us = self.hotkey.account();
@@ -195,8 +211,7 @@ impl Weigher {
     }
 
     async fn keep(&self, bundle: Bundle) -> Result<Digest, Error> {
-        let bytes = serde_json::to_vec(&bundle).map_err(|source| Error::Pipeline(source.into()))?;
-        Ok(self.pipeline.store().blobs().put(bytes).await?)
+        Ok(self.pipeline.store().blobs().put(bundle.to_bytes()?).await?)
     }
 
     /// Sends the stored bytes until they are in a finalized block or can never be, then reads back.
@@ -223,24 +238,22 @@ impl Weigher {
             }
             Found::Included { .. } => Ok(false),
             Found::NotYet => {
-                self.send(letter, &vector, &signed).await?;
+                self.send(letter, &signed).await?;
                 Ok(false)
             }
             Found::Dead => self.bury(letter, &vector).await,
         }
     }
 
-    async fn send(&self, letter: &Letter, vector: &StoredVector, signed: &Signed) -> Result<(), Error> {
+    /// Hands the bytes over. A pool that refuses them decides nothing: they may be in a block that this node does not
+    /// show yet, and then a second set of weights would follow the first. They are given up when they are dead.
+    async fn send(&self, letter: &Letter, signed: &Signed) -> Result<(), Error> {
         match self.client.submit(signed).await {
             Ok(()) => {}
-            // The pool says no to these very bytes: they will never come into a block, so they need not be waited for.
-            Err(chain::Error::Pool { name }) if !letter.sent => {
-                let fault = chain::Error::Pool { name }.fault();
-                warn!(%fault, "the pool refused the weights");
-                return Ok(self.pipeline.vector_failed(letter.id, vector.id, &fault).await?);
+            // Handed over before: the pool may say so in several ways; the blocks decide.
+            Err(chain::Error::Pool { name }) if letter.sent => {
+                debug!(letter = letter.id, name, "the pool has seen it");
             }
-            // Sent before: the pool may say so in several ways; the blocks decide.
-            Err(chain::Error::Pool { .. }) => {}
             Err(other) => return Err(other.into()),
         }
         self.pipeline.reach(Point::ExtrinsicSent);
@@ -252,60 +265,65 @@ impl Weigher {
     /// The extrinsic can never come into a block. When its effect stands on chain all the same, it is confirmed;
     /// otherwise it is given up and a new one will be signed.
     async fn bury(&self, letter: &Letter, vector: &StoredVector) -> Result<bool, Error> {
-        if let Some((block, ReadBack::Equal)) = self.stored_now(vector).await? {
-            self.pipeline.vector_confirmed(letter.id, vector.id, block).await?;
-        } else {
-            let fault = EXTRINSIC_DEAD.because(format!("vector {}", vector.id));
-            warn!(%fault, "signing anew");
-            self.pipeline.vector_failed(letter.id, vector.id, &fault).await?;
+        match self.standing(vector).await? {
+            Standing::Read { block, found: ReadBack::Equal } => {
+                self.pipeline.vector_confirmed(letter.id, vector.id, block).await?;
+            }
+            Standing::Read { .. } | Standing::Unregistered => {
+                let fault = EXTRINSIC_DEAD.because(format!("vector {}", vector.id));
+                warn!(%fault, "signing anew");
+                self.pipeline.vector_failed(letter.id, vector.id, &fault).await?;
+            }
         }
         Ok(true)
     }
 
     async fn read_back(&self, letter: &Letter, vector: &StoredVector) -> Result<(), Error> {
-        match self.stored_now(vector).await? {
-            Some((block, ReadBack::Equal)) => {
+        let fault = match self.standing(vector).await? {
+            Standing::Read { block, found: ReadBack::Equal } => {
                 self.pipeline.reach(Point::ReadBack);
                 self.pipeline.vector_confirmed(letter.id, vector.id, block).await?;
                 self.pipeline.reach(Point::Confirmed);
                 info!(block, vector = vector.id, "weights read back equal");
+                return Ok(());
             }
-            found => {
-                let fault = READ_BACK_DIFFERS.because(format!("{found:?}").chars().take(500).collect::<String>());
-                warn!(%fault, "the weights will be set again");
-                self.pipeline.vector_failed(letter.id, vector.id, &fault).await?;
+            Standing::Read { block, found: ReadBack::Different { differences } } => {
+                READ_BACK_DIFFERS.because(format!("at block {block}, as uid, sent, found: {differences:?}"))
             }
-        }
-        Ok(())
+            Standing::Unregistered => VALIDATOR_UNREGISTERED.because(self.hotkey.account().to_string()),
+        };
+        warn!(%fault, "the weights do not stand");
+        Ok(self.pipeline.vector_failed(letter.id, vector.id, &fault).await?)
     }
 
-    /// What stands on chain at the finalized head, compared with the vector; `None` when we are not registered.
-    async fn stored_now(&self, vector: &StoredVector) -> Result<Option<(u64, ReadBack)>, Error> {
-        let Some(netuid) = self.facts.borrow().as_ref().map(|facts| facts.netuid) else { return Ok(None) };
+    /// What stands on chain at the finalized head, compared with the vector. It needs no facts from the follower: a
+    /// letter may be older than this process.
+    async fn standing(&self, vector: &StoredVector) -> Result<Standing, Error> {
         let head = self.client.finalized_head().await?;
-        let Some(uid) = self.client.uid_of(netuid, &self.hotkey.account(), head.hash).await? else {
-            return Ok(None);
+        let Some(uid) = self.client.uid_of(vector.netuid, &self.hotkey.account(), head.hash).await? else {
+            return Ok(Standing::Unregistered);
         };
-        let stored = self.client.weights(netuid, uid, head.hash).await?;
+        let stored = self.client.weights(vector.netuid, uid, head.hash).await?;
         let sent: Vec<(u16, u16)> =
             vector.vector.uids.iter().copied().zip(vector.vector.values.iter().copied()).collect();
-        Ok(Some((head.number, read_back(&sent, &stored))))
+        Ok(Standing::Read { block: head.number, found: read_back(&sent, &stored) })
     }
+}
+
+/// What the chain holds of us.
+enum Standing {
+    /// Our weights, compared with what was sent.
+    Read { block: u64, found: ReadBack },
+    /// We are not in the subnet.
+    Unregistered,
 }
 
 /// Aggregates and quantises what the bundle holds: the same functions that `waag verify` calls.
-fn vector_of(bundle: &Bundle) -> Result<Vector, Fault> {
-    let parts: Vec<Part<'_>> = bundle
-        .challenges
-        .iter()
-        .map(|evidence| Part {
-            challenge: &evidence.challenge,
-            share: evidence.share,
-            rows: evidence.ranked.as_ref().map(|ranked| ranked.ranking.rows.as_slice()),
-        })
-        .collect();
-    let neurons: Vec<weights::Neuron> =
-        bundle.snapshot.neurons.iter().map(|registration| registration.neuron()).collect();
-    let shares = aggregate(&parts, &neurons, bundle.burn_uid).map_err(|source| source.fault())?;
+pub(super) fn vector_of(bundle: &Bundle) -> Result<Vector, Fault> {
+    let shares = bundle.weights().map_err(|source| source.fault())?;
     quantise(&shares, &bundle.limits, bundle.burn_uid).map_err(|source| source.fault())
 }
+
+#[cfg(test)]
+#[path = "weigher_tests.rs"]
+mod tests;

@@ -53,10 +53,6 @@ pub fn run_workers(workers: &Workers, tasks: &Tasks) {
         let identity = format!("{}/{slot}", workers.name);
         tasks.spawn("worker", async move {
             let pipeline = workers.pipeline.clone();
-            // What cannot be given back now lapses with its lease.
-            if let Err(error) = pipeline.release_replicas_of(&identity).await {
-                warn!(worker = identity, %error, "what an earlier process held could not be given back");
-            }
             reconcile("worker", &pipeline, PERIOD, &token, || work_once(&workers, &identity, &token)).await;
         });
     }

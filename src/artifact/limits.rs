@@ -12,7 +12,8 @@ pub struct Limits {
     pub unpacked_bytes: u64,
     /// Bytes of one ONNX file.
     pub model_bytes: u64,
-    /// Multiply-adds one observation may cost: four hundred times a 64×64 network, 1 ms on one core.
+    /// What one observation may cost in multiply-adds, with a price for each node and each element: four hundred times a
+    /// 64×64 network, about 2 ms on one core.
     pub work_per_row: u64,
 }
 
@@ -66,6 +67,11 @@ pub const ONNX_STRINGS: u64 = 200_000;
 pub const ONNX_VARINTS: u64 = 4_000_000;
 /// Nodes after functions are expanded and unused ones dropped.
 pub const ONNX_NODES: usize = 2048;
+/// What a node costs for one observation besides its arithmetic, in multiply-adds: a backend's call, shared by the rows
+/// of a block.
+pub const ONNX_NODE_WORK: u64 = 256;
+/// What it costs to write one element of a value, in multiply-adds.
+pub const ONNX_ELEMENT_WORK: u64 = 8;
 /// Nodes looked at while functions are expanded.
 pub const ONNX_EXPANDED_NODES: usize = 8192;
 /// Bytes copied while functions are expanded: a constant in a body is copied with every call.

@@ -60,7 +60,7 @@ pub struct Summary {
     pub nodes: u64,
     /// Constant floats of use.
     pub parameters: u64,
-    /// Multiply-adds for one observation.
+    /// What one observation costs, in multiply-adds: arithmetic, nodes and elements.
     pub work_per_row: u64,
 }
 

@@ -47,6 +47,17 @@ fn form_must_fit_the_environment() {
 }
 
 #[test]
+fn nodes_and_elements_cost_besides_their_arithmetic() {
+    use crate::artifact::limits::{ONNX_ELEMENT_WORK, ONNX_NODE_WORK};
+    let bundle =
+        Bundle::read(&packed(&[("CartPole-v1", "same/gemm.onnx")]), &Limits::default()).expect("a good bundle");
+    let summary = &bundle.models["CartPole-v1"].summary;
+    // Each weight is used once; every node writes one element at least, the two scores among them.
+    let least = summary.nodes * (ONNX_NODE_WORK + ONNX_ELEMENT_WORK);
+    assert!(summary.work_per_row > least + ONNX_ELEMENT_WORK, "{summary:?}");
+}
+
+#[test]
 fn digests_follow_bytes_and_content() {
     let read = |file: &str| Bundle::read(&packed(&[("CartPole-v1", file)]), &Limits::default()).expect("a good bundle");
     let (one, renamed, other) = (read("same/gemm.onnx"), read("same/renamed.onnx"), read("different/moved.onnx"));

@@ -38,6 +38,7 @@ pub use error::Error;
 pub use follow::{Followed, Follower};
 pub use keypair::{KeyError, Keypair, verify};
 pub use metagraph::{Metagraph, Neuron};
+pub use reads::BlockNews;
 pub use sealed::{SealError, Sealed, Slug, merge_fields};
 pub use sign::{ERA_BLOCKS, Found, Outcome, Signed};
 pub use wallet::{Wallet, WalletError};

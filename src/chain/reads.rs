@@ -64,11 +64,27 @@ impl Client {
     /// # Errors
     /// When the chain cannot be read, or the node has discarded the block's state.
     pub async fn block_commitments(&self, netuid: u16, at: &BlockRef) -> Result<Vec<SeenCommitment>, Error> {
+        Ok(self.block_news(netuid, at).await?.commitments)
+    }
+
+    /// The same, and whether anybody came into a subnet in this block.
+    ///
+    /// # Errors
+    /// When the chain cannot be read, or the node has discarded the block's state.
+    pub async fn block_news(&self, netuid: u16, at: &BlockRef) -> Result<BlockNews, Error> {
         let events = self.events_of(at).await?;
+        let registrations = somebody_registered(&events.runtime, events.bytes.clone())?;
         let made = committed(&events.runtime, netuid, events.bytes)?;
-        if made.is_empty() {
-            return Ok(Vec::new());
-        }
+        let commitments = if made.is_empty() { Vec::new() } else { self.commitments_made(netuid, at, made).await? };
+        Ok(BlockNews { commitments, registrations })
+    }
+
+    async fn commitments_made(
+        &self,
+        netuid: u16,
+        at: &BlockRef,
+        made: Vec<(Account, u32)>,
+    ) -> Result<Vec<SeenCommitment>, Error> {
         let mut batch = Batch::new(self, at.hash).await?;
         let mut places = Vec::new();
         for (hotkey, extrinsic_index) in made {
@@ -256,10 +272,31 @@ impl Client {
     }
 }
 
+/// What a block changed of a subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockNews {
+    /// The commitments that were made, in the order of their extrinsics.
+    pub commitments: Vec<SeenCommitment>,
+    /// Whether anybody was registered, in this subnet or in another.
+    pub registrations: bool,
+}
+
 /// The raw events of a block with the runtime that wrote them.
 pub(super) struct BlockEvents {
     pub(super) runtime: std::sync::Arc<Runtime>,
     pub(super) bytes: Vec<u8>,
+}
+
+/// Whether these are the events of a block in which anybody was registered.
+fn somebody_registered(runtime: &Runtime, events: Vec<u8>) -> Result<bool, Error> {
+    for event in runtime.events(events).iter() {
+        let event = event.map_err(|source| Error::answer("the events of a block", source))?;
+        let names = ["NeuronRegistered", "BulkNeuronsRegistered"];
+        if event.pallet_name() == "SubtensorModule" && names.contains(&event.event_name()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Who committed in the subnet, each with the last extrinsic that did it, in the order of these.

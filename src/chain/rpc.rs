@@ -8,7 +8,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -23,7 +23,6 @@ use subxt_rpcs::{
     Error as RpcError,
     client::{RawRpcFuture, RawRpcSubscription, RawValue, RpcClientT},
 };
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::error::Error;
@@ -61,7 +60,21 @@ pub(super) struct Transport {
 
 struct Endpoint {
     url: String,
+    /// Held for a moment and never while anything is awaited: a request that waited its turn here and is not polled any
+    /// more would keep everybody else waiting for ever.
     socket: Mutex<Option<Arc<Socket>>>,
+    /// One connects, the others wait for it.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Endpoint {
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Socket>>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connected(&self) -> Option<Arc<Socket>> {
+        self.slot().as_ref().filter(|socket| socket.is_connected()).map(Arc::clone)
+    }
 }
 
 impl Transport {
@@ -81,7 +94,11 @@ impl Transport {
             if !is_socket || url.len() > ENDPOINT_CHARS || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
                 return Err(Error::Endpoint { endpoint: url.chars().take(80).collect() });
             }
-            checked.push(Endpoint { url: url.clone(), socket: Mutex::new(None) });
+            checked.push(Endpoint {
+                url: url.clone(),
+                socket: Mutex::new(None),
+                connecting: tokio::sync::Mutex::new(()),
+            });
         }
         if checked.is_empty() {
             return Err(Error::Endpoint { endpoint: String::new() });
@@ -100,11 +117,14 @@ impl Transport {
     /// The socket of an endpoint, newly opened and verified when there is none.
     async fn socket(&self, place: usize) -> Result<Arc<Socket>, RpcError> {
         let endpoint = &self.endpoints[place];
-        let mut slot = endpoint.socket.lock().await;
-        if let Some(socket) = slot.as_ref().filter(|socket| socket.is_connected()) {
-            return Ok(Arc::clone(socket));
+        if let Some(socket) = endpoint.connected() {
+            return Ok(socket);
         }
-        *slot = None;
+        let _turn = endpoint.connecting.lock().await;
+        if let Some(socket) = endpoint.connected() {
+            return Ok(socket);
+        }
+        *endpoint.slot() = None;
         let timeout = Duration::from_millis(self.request_timeout_ms);
         let ping = PingConfig::new()
             .ping_interval(Duration::from_millis(PING_MS))
@@ -122,7 +142,7 @@ impl Transport {
             .map_err(|source| RpcError::Client(Box::new(source)))?;
         self.verify(&endpoint.url, &socket).await?;
         let socket = Arc::new(socket);
-        *slot = Some(Arc::clone(&socket));
+        *endpoint.slot() = Some(Arc::clone(&socket));
         Ok(socket)
     }
 
@@ -143,8 +163,8 @@ impl Transport {
     }
 
     /// Forgets a socket that failed and moves on to the next endpoint.
-    async fn give_up(&self, place: usize, failed: &Arc<Socket>) {
-        let mut slot = self.endpoints[place].socket.lock().await;
+    fn give_up(&self, place: usize, failed: &Arc<Socket>) {
+        let mut slot = self.endpoints[place].slot();
         // Another request may have replaced it meanwhile; a fresh socket is not thrown away for an old failure.
         if slot.as_ref().is_some_and(|socket| Arc::ptr_eq(socket, failed)) {
             *slot = None;
@@ -173,7 +193,7 @@ impl Transport {
             let failure = match self.socket(place).await {
                 Ok(socket) => match ask(&socket).await {
                     Err(error) if is_of_the_socket(&error) => {
-                        self.give_up(place, &socket).await;
+                        self.give_up(place, &socket);
                         error
                     }
                     done => return done,

@@ -238,7 +238,7 @@ impl Client {
         if at_best.nonce <= signed.nonce && !era_is_over {
             return Ok(Found::NotYet);
         }
-        if let Some((block, index)) = self.search(signed, best.number).await? {
+        if let Some((block, index)) = self.search(signed, finalized.number, best.number).await? {
             let events = self.events_of(&block).await?;
             let outcome = events.runtime.outcome(events.bytes, index)?;
             let is_final = block.number <= finalized.number;
@@ -249,21 +249,33 @@ impl Client {
     }
 
     /// The block of the best chain that holds the call, and its place there.
-    async fn search(&self, signed: &Signed, best_number: u64) -> Result<Option<(BlockRef, u32)>, Error> {
-        let last = best_number.min(signed.era_death.saturating_sub(1));
+    async fn search(&self, signed: &Signed, finalized: u64, best: u64) -> Result<Option<(BlockRef, u32)>, Error> {
+        let last = best.min(signed.era_death.saturating_sub(1));
         let numbers = signed.era_birth.saturating_add(1)..=last;
-        let blocks = numbers.map(|number| self.place_in(number, signed.hash));
-        let mut found = stream::iter(blocks).buffered(BODIES_TOGETHER);
-        while let Some(place) = found.try_next().await? {
-            if let Some((hash, index)) = place {
-                return Ok(Some((self.block(hash).await?, index)));
+        let blocks = numbers.map(|number| self.place_in(number, number <= finalized, signed.hash));
+        let mut looking = stream::iter(blocks).buffered(BODIES_TOGETHER);
+        let mut found = None;
+        while let Some(place) = looking.try_next().await? {
+            if place.is_some() {
+                found = place;
+                break;
             }
         }
-        Ok(None)
+        // Requests that nobody polls any more would keep their places on the socket, and many searches at once would
+        // wait for one another's.
+        drop(looking);
+        let Some((hash, index)) = found else { return Ok(None) };
+        Ok(Some((self.block(hash).await?, index)))
     }
 
-    async fn place_in(&self, number: u64, extrinsic: Digest) -> Result<Option<(Digest, u32)>, Error> {
-        let Some(hash) = self.block_hash(number).await? else { return Ok(None) };
+    /// A finalized block that the node does not know says nothing about what is in it: another endpoint behind the same
+    /// address may lag.
+    async fn place_in(&self, number: u64, is_final: bool, extrinsic: Digest) -> Result<Option<(Digest, u32)>, Error> {
+        let hash = match self.block_hash(number).await? {
+            Some(hash) => hash,
+            None if is_final => return Err(Error::UnknownBlock { block: number.to_string() }),
+            None => return Ok(None),
+        };
         let body = self.body(hash).await?;
         let place = body.iter().position(|bytes| blake2_256(bytes) == extrinsic);
         Ok(place.and_then(|place| u32::try_from(place).ok()).map(|index| (hash, index)))

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{Configured, Context, Failure, devnet as chain_verb, exit::ENDED};
 use crate::{
     actors::{self, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers},
-    chain::{self, Client, Keypair},
+    chain::{self, Account, Client, Keypair},
     clock::Clock,
     config::{Profile, Settings},
     devnet::{self, Blocks},
@@ -20,7 +20,7 @@ use crate::{
     fault::{Class, Code},
     ids::Entropy as _,
     pipeline::{
-        Challenge, Challenges, Pipeline,
+        Challenge, Challenges, Pipeline, Released,
         points::{Point, Points},
         scheduler::{Scheduler, Slots},
     },
@@ -38,8 +38,13 @@ const CONNECT_MS: u64 = 500;
 const CONNECT_MS_MAX: u64 = 15_000;
 /// Milliseconds of a block on every chain but our own.
 const BLOCK_MS: u64 = 12_000;
-/// Bytes of the key by which observations are chosen.
+/// Bytes of a key of our own: the one by which observations are chosen, the seed of the own chain's validator.
 const KEY_BYTES: usize = 32;
+/// The name of this machine's workers.
+const MACHINE: &str = "local";
+/// Unfinalized blocks apart, how far the own chain may be ahead of what the appliance took in: within what counts as
+/// having caught up.
+const AHEAD_BLOCKS: u64 = 8;
 
 /// A key file cannot be read or written.
 pub const KEY_UNUSABLE: Code = Code::new(
@@ -76,7 +81,16 @@ pub struct Appliance {
     pub server: server::Handle,
     /// The address of the chain it uses.
     pub chain_url: String,
-    devnet: Option<devnet::Handle>,
+    /// Whose weights it sets.
+    pub validator: Option<Account>,
+    own_chain: Option<OwnChain>,
+}
+
+/// A chain that is brought along. Its tasks are a tree of their own, because it must outlive those who use it.
+struct OwnChain {
+    node: Arc<devnet::Handle>,
+    tasks: Tasks,
+    validator: Arc<Keypair>,
 }
 
 impl Appliance {
@@ -87,8 +101,11 @@ impl Appliance {
     /// When the data directory, the port, a profile, a key or the own chain cannot be used.
     pub async fn start(context: &Context, configured: &Configured, start: Start) -> Result<Self, Failure> {
         let settings = configured.settings();
+        // First of all, because a password may be asked for.
+        let own_hotkey = if start.dev { None } else { validator(context, settings)? };
         let tasks = Tasks::new();
-        let bound = server::bind(server_options(settings)).await.map_err(|error| error.fault())?;
+        let bound =
+            server::bind(server::Options::from_settings(&settings.server)).await.map_err(|error| error.fault())?;
         let is_new = !settings.data_dir.join("db").exists();
         let kept = store::Options::from_settings(&settings.store).map_err(super::context::refused)?;
         let store = Store::open(&settings.data_dir, kept).await.map_err(|error| error.fault())?;
@@ -111,13 +128,20 @@ impl Appliance {
             nonces_since_ms: if is_new { 0 } else { context.clock.now_ms() },
         };
         let server = bound.start(state, &tasks);
-        let devnet = if start.dev { Some(own_chain(context, settings, &tasks).await?) } else { None };
-        let chain_url = devnet.as_ref().map_or_else(|| settings.endpoints().join(","), devnet::Handle::url);
-        let appliance = Self { tasks, server, chain_url, devnet };
-        let block_ms = if appliance.devnet.is_some() { settings.devnet.block_ms } else { block_ms(settings) };
-        appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen);
+        let own_chain = if start.dev { Some(OwnChain::start(context, settings).await?) } else { None };
+        let chain_url = own_chain.as_ref().map_or_else(|| settings.endpoints().join(","), |own| own.node.url());
+        let hotkey = own_chain.as_ref().map(|own| Arc::clone(&own.validator)).or(own_hotkey);
+        let validator = hotkey.as_ref().map(|hotkey| hotkey.account());
+        let appliance = Self { tasks, server, chain_url, validator, own_chain };
+        let block_ms = if appliance.own_chain.is_some() { settings.devnet.block_ms } else { BLOCK_MS };
+        let held = pipeline.release_held(MACHINE).await.map_err(|error| error.fault())?;
+        if held != Released::default() {
+            info!(held.attempts, held.replicas, "what the process before this one was at work on is begun again");
+        }
+        appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen, settings.weights.burn_uid);
         appliance.tell_doors(context, doors, seen.clone(), block_ms);
-        appliance.follow(context, settings, &pipeline, facts, seen)?;
+        appliance.keep_pace(settings, seen.clone());
+        appliance.follow(context, settings, &pipeline, hotkey, (facts, seen));
         Ok(appliance)
     }
 
@@ -128,12 +152,13 @@ impl Appliance {
         scheduler: Scheduler,
         engine: Arc<dyn Engine>,
         facts: &watch::Receiver<Option<Facts>>,
+        burn_uid: u16,
     ) {
         let token = self.tasks.token();
         self.tasks.spawn("stage runner", actors::run_stages(pipeline.clone(), token.clone()));
         self.tasks.spawn("run keeper", actors::keep_runs(pipeline.clone(), facts.clone(), token.clone()));
-        self.tasks.spawn("ranker", actors::rank(pipeline.clone(), facts.clone(), token.clone()));
-        let workers = Workers { pipeline: pipeline.clone(), scheduler, engine, name: "local".to_owned() };
+        self.tasks.spawn("ranker", actors::rank(pipeline.clone(), facts.clone(), burn_uid, token.clone()));
+        let workers = Workers { pipeline: pipeline.clone(), scheduler, engine, name: MACHINE.to_owned() };
         actors::run_workers(&workers, &self.tasks);
     }
 
@@ -158,20 +183,38 @@ impl Appliance {
         });
     }
 
+    /// Lets the own chain wait for its appliance: on a busy machine it would otherwise run away from it, and what is
+    /// signed would be too old before it is sent.
+    fn keep_pace(&self, settings: &Settings, mut facts: watch::Receiver<Option<Facts>>) {
+        let Some(node) = self.own_chain.as_ref().map(|own| Arc::clone(&own.node)) else { return };
+        let ahead_blocks = settings.devnet.finality_lag_blocks.saturating_add(AHEAD_BLOCKS);
+        let token = self.tasks.token().clone();
+        self.tasks.spawn("chain pace", async move {
+            loop {
+                if let Some(taken) = facts.borrow_and_update().as_ref().map(|facts| facts.finalized.number) {
+                    node.hold_at(taken.saturating_add(ahead_blocks));
+                }
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    changed = facts.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+
     /// Connects to the chain, however long it takes, then follows it and sets weights.
     fn follow(
         &self,
         context: &Context,
         settings: &Settings,
         pipeline: &Pipeline,
-        facts: watch::Sender<Option<Facts>>,
-        seen: watch::Receiver<Option<Facts>>,
-    ) -> Result<(), Failure> {
-        let hotkey = validator(context, settings, self.devnet.is_some())?;
+        hotkey: Option<Arc<Keypair>>,
+        (facts, seen): (watch::Sender<Option<Facts>>, watch::Receiver<Option<Facts>>),
+    ) {
         let policy = WeightPolicy {
             burn_uid: settings.weights.burn_uid,
             interval_blocks: settings.weights.interval_blocks,
-            recheck_ms: if self.devnet.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms },
+            recheck_ms: if self.own_chain.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms },
         };
         let options = chain::Options {
             request_timeout_ms: settings.network.request_timeout_ms,
@@ -190,9 +233,9 @@ impl Appliance {
                 }
                 None => warn!("no hotkey: everything is ranked, and no weights are set"),
             }
-            Follower::new(client, netuid, pipeline, facts).run(token).await
+            Follower::new(client, netuid, pipeline, facts).run(token).await;
+            Ok::<_, String>(())
         });
-        Ok(())
     }
 
     /// Waits until the appliance is told to stop or stops by itself, then stops it in order.
@@ -200,9 +243,16 @@ impl Appliance {
     /// # Errors
     /// When it stopped by itself.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+        let own_chain_ended = async {
+            match &self.own_chain {
+                Some(own) => own.tasks.token().cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = stop => info!("stopping; a second signal ends the process at once"),
             () = self.tasks.token().cancelled() => {}
+            () = own_chain_ended => {}
         }
         self.stop().await
     }
@@ -216,20 +266,13 @@ impl Appliance {
         if !left.is_empty() {
             warn!(?left, "these tasks did not end in time; what they held is taken up again at the next start");
         }
-        if let Some(devnet) = self.devnet {
-            devnet.stop().await;
+        let mut failure = self.tasks.failure();
+        if let Some(own) = self.own_chain {
+            failure = failure.or_else(|| own.tasks.failure());
+            own.tasks.drain(DRAIN).await;
         }
-        self.tasks.failure().map_or(Ok(()), |failure| Err(ENDED.because(failure).into()))
+        failure.map_or(Ok(()), |failure| Err(ENDED.because(failure).into()))
     }
-}
-
-fn server_options(settings: &Settings) -> server::Options {
-    let connections_max = usize::try_from(settings.server.connections_max).unwrap_or(usize::MAX);
-    server::Options { connections_max, ..server::Options::new(settings.server.listen) }
-}
-
-const fn block_ms(_settings: &Settings) -> u64 {
-    BLOCK_MS
 }
 
 async fn connect(options: chain::Options, clock: Arc<dyn Clock>, token: CancellationToken) -> Option<Client> {
@@ -251,33 +294,37 @@ async fn connect(options: chain::Options, clock: Arc<dyn Clock>, token: Cancella
     }
 }
 
-/// Starts the own chain with a subnet and a validator; its state stays in the data directory.
-async fn own_chain(context: &Context, settings: &Settings, tasks: &Tasks) -> Result<devnet::Handle, Failure> {
-    let folder = settings.data_dir.join("chain");
-    std::fs::create_dir_all(&folder)
-        .map_err(|source| KEY_UNUSABLE.because(format!("cannot create {}: {source}", folder.display())))?;
-    let options = devnet::Options {
-        listen: settings.devnet.listen,
-        blocks: Blocks::Interval { ms: settings.devnet.block_ms },
-        finality_lag: u32::try_from(settings.devnet.finality_lag_blocks).unwrap_or(u32::MAX),
-        state: Some(folder.join("devnet.state")),
-        ..devnet::Options::default()
-    };
-    let chain = chain_verb::start(options, tasks, context).await?;
-    let owner = Keypair::from_uri("//Alice").map_err(|error| error.fault())?.account();
-    let validator = validator(context, settings, true)?.map_or(owner, |key| key.account());
-    chain_verb::prepare(&chain.url(), settings.network.netuid, &owner, &validator).await?;
-    Ok(chain)
+impl OwnChain {
+    /// Starts it, with a subnet and a validator; its state stays in the data directory. When this returns, both stand
+    /// in finalized blocks.
+    async fn start(context: &Context, settings: &Settings) -> Result<Self, Failure> {
+        let folder = settings.data_dir.join("chain");
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| KEY_UNUSABLE.because(format!("cannot create {}: {source}", folder.display())))?;
+        let options = devnet::Options {
+            listen: settings.devnet.listen,
+            blocks: Blocks::Interval { ms: settings.devnet.block_ms },
+            finality_lag: u32::try_from(settings.devnet.finality_lag_blocks).unwrap_or(u32::MAX),
+            state: Some(folder.join("devnet.state")),
+            ..devnet::Options::default()
+        };
+        let tasks = Tasks::new();
+        let node = chain_verb::start(options, &tasks, context).await?;
+        let owner = Keypair::from_uri("//Alice").map_err(|error| error.fault())?.account();
+        // A key of this data directory and of nothing else. The wallet is the miners' here: whoever registers with it
+        // must not find himself a validator at the next start.
+        let seed = own_key(context, settings, "dev-validator.key")?;
+        let validator = Arc::new(Keypair::from_seed(&seed).map_err(|error| error.fault())?);
+        chain_verb::prepare(&node.url(), settings.network.netuid, &owner, &validator.account()).await?;
+        Ok(Self { node: Arc::new(node), tasks, validator })
+    }
 }
 
-/// Whose weights are set: the settings' hotkey; on the own chain, without a wallet, a dev account.
-fn validator(context: &Context, settings: &Settings, own_chain: bool) -> Result<Option<Arc<Keypair>>, Failure> {
+/// Whose weights are set: the settings' hotkey; nobody's, without one.
+fn validator(context: &Context, settings: &Settings) -> Result<Option<Arc<Keypair>>, Failure> {
     let wallet = context.wallet(settings)?;
     if wallet.hotkey_path().exists() {
         return Ok(Some(Arc::new(wallet.validator()?)));
-    }
-    if own_chain {
-        return Ok(Some(Arc::new(Keypair::from_uri("//Bob").map_err(|error| error.fault())?)));
     }
     Ok(None)
 }
@@ -286,13 +333,14 @@ fn validator(context: &Context, settings: &Settings, own_chain: bool) -> Result<
 fn parts(context: &Context, settings: &Settings, store: &Store) -> Result<Parts, Failure> {
     Ok(Parts {
         blobs: store.blobs().clone(),
-        observation_key: own_key(context, settings)?,
+        observation_key: own_key(context, settings, "observations.key")?,
         host: context.host()?,
         onnx_library: settings.onnx.library.clone(),
     })
 }
 
-fn own_key(context: &Context, settings: &Settings) -> Result<[u8; KEY_BYTES], Failure> {
+/// A secret of this data directory, made when it is first asked for and kept.
+fn own_key(context: &Context, settings: &Settings, name: &str) -> Result<[u8; KEY_BYTES], Failure> {
     use std::{
         fs,
         io::{ErrorKind, Write as _},
@@ -300,7 +348,7 @@ fn own_key(context: &Context, settings: &Settings) -> Result<[u8; KEY_BYTES], Fa
     };
 
     let folder = settings.data_dir.join("keys");
-    let path = folder.join("observations.key");
+    let path = folder.join(name);
     let failed = |source: std::io::Error| KEY_UNUSABLE.because(format!("{}: {source}", path.display()));
     match fs::read(&path) {
         Ok(bytes) => {
@@ -312,7 +360,7 @@ fn own_key(context: &Context, settings: &Settings) -> Result<[u8; KEY_BYTES], Fa
             context.entropy.fill(&mut key);
             fs::create_dir_all(&folder).map_err(failed)?;
             // Written beside and renamed: a crash leaves no half key.
-            let beside = folder.join("observations.key.new");
+            let beside = folder.join(format!("{name}.new"));
             drop(fs::remove_file(&beside));
             let mut file =
                 fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;

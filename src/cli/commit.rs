@@ -16,6 +16,7 @@ use crate::chain::Slug;
 Examples:
   waag commit my-policy.tar
   waag commit my-policy.tar --challenge SLUG --wallet.hotkey h1
+  waag commit my-policy.tar --again             after `submission_closed`: a new one, with a new place
 
 The commitment hides the artifact behind a random salt, which is kept in my-policy.tar.waag-salt.json: without that \
 file the upload cannot open the commitment. Commitments to other challenges are kept. Doing it twice does it once. \
@@ -26,6 +27,9 @@ pub struct Args {
     /// The challenge [default: the only one of the settings]
     #[arg(long, value_name = "NAME")]
     challenge: Option<String>,
+    /// Commit anew although a commitment stands: its submission has ended without the artifact
+    #[arg(long)]
+    again: bool,
 }
 
 /// Runs the verb.
@@ -40,7 +44,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     let hotkey = context.wallet(settings)?.hotkey()?;
     let client = context.chain(settings).await?;
     let netuid = settings.network.netuid;
-    let what = Commit { netuid, challenge: &challenge, hotkey: &hotkey, artifact: &args.artifact };
+    let what = Commit { netuid, challenge: &challenge, hotkey: &hotkey, artifact: &args.artifact, again: args.again };
     let watch = progress::teller(context.json());
     let committed = miner::commit(&client, &what, &context.entropy, &watch).await?;
     answer(context.json(), &committed, || {

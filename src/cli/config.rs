@@ -26,6 +26,10 @@ pub struct Args {
 #[derive(Debug, Clone, Subcommand)]
 enum Act {
     /// Show every setting, its value and its origin
+    #[command(after_help = "\
+Examples:
+  waag config show
+  waag config show server --json")]
     Show {
         /// Only settings that begin with this
         section: Option<String>,

@@ -18,6 +18,7 @@ use crate::{
     fault::Fault,
     gym::{policy::BackendChoice, rollouts::Verdict},
     stage::catalog::BuiltIn,
+    store::{self, Inspection},
 };
 
 /// Free space below which a warning is due: a year of a small subnet's artifacts.
@@ -118,6 +119,7 @@ async fn look(context: &Context, configured: &Configured) -> Vec<Line> {
     }));
     lines.push(data_dir(&settings.data_dir));
     lines.extend(disk(&settings.data_dir));
+    lines.push(database(&settings.data_dir));
     lines.push(onnx(context, settings));
     lines.extend(chain(context, settings).await);
     lines
@@ -171,6 +173,24 @@ fn disk(dir: &Path) -> Option<Line> {
         }
         _ => Line::ok(what, found),
     })
+}
+
+/// The truth: whether SQLite finds it sound, and whether the event log hashes to what it says.
+fn database(dir: &Path) -> Line {
+    let what = "database";
+    match store::inspect(dir) {
+        Ok(None) => Line::ok(what, "will be made at the first start"),
+        Ok(Some(Inspection { is_older, events })) => {
+            let head = events.head.short();
+            let found = format!("sound; {} events, chained up to {head}", events.events);
+            if is_older {
+                Line::warn(what, found, "its tables are older than this program; the next start brings them up to date")
+            } else {
+                Line::ok(what, found)
+            }
+        }
+        Err(error) => Line::fault(what, &error.fault()),
+    }
 }
 
 fn onnx(context: &Context, settings: &Settings) -> Line {
@@ -302,6 +322,7 @@ mod tests {
         assert_eq!(nearest(Path::new("no-such-folder-here/b")), Path::new("."));
         assert_eq!(data_dir(dir.path()).health, Health::Ok);
         assert!(data_dir(&dir.path().join("a")).found.contains("will be made"));
+        assert_eq!(database(dir.path()).health, Health::Ok);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
     }
 
@@ -311,5 +332,9 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         assert_eq!(data_dir(&file.join("data")).health, Health::Fail);
+        fs::create_dir(dir.path().join("db")).unwrap();
+        fs::write(dir.path().join("db/waag.sqlite"), "no database").unwrap();
+        let line = database(dir.path());
+        assert_eq!((line.health, line.found.contains("db_damaged")), (Health::Fail, true), "{}", line.found);
     }
 }

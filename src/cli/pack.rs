@@ -14,6 +14,7 @@ use crate::{
         pack::{Words, pack},
     },
     gym::env::Environment,
+    stage::catalog,
 };
 
 /// Arguments of `waag pack`.
@@ -39,6 +40,13 @@ pub struct Args {
     description: Option<String>,
 }
 
+/// What the most generous of the served challenges takes: which one the archive is for is not said here.
+fn limits(context: &Context) -> Result<Limits, Failure> {
+    let configured = context.configured()?;
+    let taken = configured.profiles.iter().map(catalog::limits).max_by_key(|limits| limits.archive_bytes);
+    Ok(taken.unwrap_or_default())
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -49,7 +57,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Failure::unless_there(path)?;
     }
     let words = Words { name: args.name.clone(), description: args.description.clone() };
-    let bundle = pack(&files, &words, &args.out, &Limits::default())?;
+    let bundle = pack(&files, &words, &args.out, &limits(context)?)?;
     let models: serde_json::Map<String, serde_json::Value> =
         bundle.models.iter().map(|(id, model)| (id.clone(), json!(model.summary))).collect();
     let document = json!({

@@ -33,17 +33,29 @@ pub struct Args {
 #[derive(Debug, Clone, Subcommand)]
 enum Act {
     /// Read a profile strictly: keys, values, parts and their options
+    #[command(after_help = "\
+Examples:
+  waag profile check my-challenge.toml
+  waag profile check one.toml other.toml     also whether they can share a subnet")]
     Check {
         /// The profiles' files; several are also checked together
         #[arg(required = true)]
         file: Vec<PathBuf>,
     },
     /// Print a profile
+    #[command(after_help = "\
+Examples:
+  waag profile show NAME > my-challenge.toml
+  waag profile show my-challenge.toml --json")]
     Show {
         /// An embedded name, or a file
         name: String,
     },
     /// List the embedded profiles and those of the settings
+    #[command(after_help = "\
+Examples:
+  waag profile list
+  waag profile list --config /etc/waag.toml --json")]
     List,
 }
 

@@ -30,6 +30,9 @@ pub struct Args {
     /// Upload only; the commitment was made before
     #[arg(long)]
     skip_commit: bool,
+    /// Commit anew although a commitment stands: its submission has ended without the artifact
+    #[arg(long, conflicts_with = "skip_commit")]
+    again: bool,
     /// Send it without checking it here
     #[arg(long)]
     skip_checks: bool,
@@ -57,7 +60,13 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     let hotkey = context.wallet(settings)?.hotkey()?;
     let chain = context.chain(settings).await?;
     let what = Publish {
-        commit: Commit { netuid: settings.network.netuid, challenge: &slug, hotkey: &hotkey, artifact: &args.bundle },
+        commit: Commit {
+            netuid: settings.network.netuid,
+            challenge: &slug,
+            hotkey: &hotkey,
+            artifact: &args.bundle,
+            again: args.again,
+        },
         api: &api,
         checks: (!args.skip_checks).then_some(&profile),
         skip_commit: args.skip_commit,

@@ -10,7 +10,7 @@ use crate::{
     ids::Hotkey,
     server::{
         client::Client,
-        views::{Filter, Status, Submission},
+        views::{Filter, Status, Submission, WeightsRefused},
     },
 };
 
@@ -92,6 +92,10 @@ fn in_words(status: &Status) -> String {
             "run {} of {}: {}, {} contestants, {done} of {total} jobs at {}",
             run.number, run.challenge, run.state, run.contestants, run.stage_name
         ));
+    }
+    if let Some(refused) = &status.weights_refused {
+        let WeightsRefused { fault, times, .. } = refused;
+        lines.push(format!("weights cannot be set, {times} times: {}: {}; {}", fault.code, fault.detail, fault.hint));
     }
     if let Some(vector) = &status.vector {
         let detail = vector.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));

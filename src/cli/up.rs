@@ -25,7 +25,7 @@ pub async fn run(context: &Context, args: &UpArgs) -> Outcome {
     let settings = configured.settings();
     let document = json!({
         "api": appliance.server.url(), "chain": appliance.chain_url, "netuid": settings.network.netuid,
-        "data_dir": settings.data_dir,
+        "data_dir": settings.data_dir, "validator": appliance.validator,
     });
     if context.json() {
         print_json(&document);
@@ -34,7 +34,7 @@ pub async fn run(context: &Context, args: &UpArgs) -> Outcome {
         note(format_args!("chain  {} (subnet {})", appliance.chain_url, settings.network.netuid));
         note(format_args!("data   {}", settings.data_dir.display()));
         if args.dev {
-            note("       this chain is your own, not Bittensor");
+            note("       this chain is your own, not Bittensor; its validator is a key of the data directory");
         }
         note("stop it with Ctrl-C");
     }

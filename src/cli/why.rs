@@ -14,7 +14,7 @@ use crate::{
     score::outcomes::RolloutEvidence,
     server::{
         client::Client,
-        views::{Event, Story, Verdict},
+        views::{Event, Story, VerdictLine},
     },
 };
 
@@ -141,7 +141,8 @@ const fn words(event: life::Event) -> &'static str {
         Event::OtherFault => "something failed that was not the miner's doing",
         Event::BudgetSpent => "it was tried as often as its profile allows",
         Event::LeaseLapsed => "whoever looked at it fell silent",
-        Event::DeadlineLapsed => "its jobs were not done in time",
+        Event::Released => "whoever looked at it died, and it is looked at again",
+        Event::DeadlineLapsed => "its jobs showed no progress",
         Event::BackoffDue => "it is tried again",
         Event::NeedsPerson => "its stage asks for a person",
         Event::Approved => "the operator approved it",
@@ -168,7 +169,7 @@ fn because(fault: &Fault) -> Vec<String> {
     lines
 }
 
-fn judged(verdict: &Verdict) -> Vec<String> {
+fn judged(verdict: &VerdictLine) -> Vec<String> {
     let run = verdict.run.map_or_else(String::new, |run| format!(" in run {run}"));
     let mut lines = vec![format!("  {}{run}: {}", verdict.stage, verdict.outcome)];
     if let Some(fault) = &verdict.fault {
@@ -241,7 +242,7 @@ mod tests {
                 event(3, "somebody_else", json!({ "note": "x" })),
             ],
             attempts: Vec::new(),
-            verdicts: vec![Verdict {
+            verdicts: vec![VerdictLine {
                 run: Some(RunId(1)),
                 stage: "rollouts".to_owned(),
                 outcome: "pass".to_owned(),

@@ -192,7 +192,8 @@ pub(super) fn check_profile(profile: &Profile) -> Result<(), Error> {
 fn combine(layers: Vec<Vec<Shown>>) -> Result<Loaded, Error> {
     let mut values = BTreeMap::new();
     let mut builder = config::Config::builder();
-    for layer in layers {
+    for mut layer in layers {
+        forget_addresses(&mut layer);
         values.extend(layer.iter().map(|shown| (shown.key.clone(), shown.clone())));
         builder = builder.add_source(Layer(layer));
     }
@@ -200,6 +201,16 @@ fn combine(layers: Vec<Vec<Shown>>) -> Result<Loaded, Error> {
     let loaded = Loaded { settings, values: values.into_values().collect() };
     settings::check_sense(&loaded)?;
     Ok(loaded)
+}
+
+/// Whoever names a network means that network: addresses that a lower layer gave belong to another one. A layer that
+/// gives both means both.
+fn forget_addresses(layer: &mut Vec<Shown>) {
+    let gives = |key: &str| layer.iter().find(|shown| shown.key == key);
+    if let (Some(name), None) = (gives("network.name"), gives("network.endpoints")) {
+        let origin = name.origin.clone();
+        layer.push(Shown { key: "network.endpoints".to_owned(), value: Value::List(Vec::new()), origin });
+    }
 }
 
 /// Variables that are settings: `WAAG__NETWORK__NETUID`.

@@ -30,7 +30,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("server.public_url", Kind::UrlOrNone(&["http://", "https://"])),
     ("server.connections_max", Kind::Whole(1, 65_536)),
     ("server.request_timeout_ms", Kind::Whole(100, 600_000)),
-    ("server.requests_per_minute", Kind::Whole(1, 4096)),
+    ("server.requests_per_minute", Kind::Whole(1, 1_000_000)),
     ("store.durability", Kind::Word(&["full", "normal"])),
     ("store.blobs", Kind::Word(&["local", "s3"])),
     ("store.read_connections", Kind::Whole(1, 64)),
@@ -195,7 +195,7 @@ pub struct Slots {
 pub struct Weights {
     /// Receives what nobody earned.
     pub burn_uid: u16,
-    /// Blocks between two settings; 0 for as often as the chain allows.
+    /// Blocks between two settings; 0 for once an epoch.
     pub interval_blocks: u64,
     /// Milliseconds between two looks.
     pub recheck_ms: u64,

@@ -134,7 +134,7 @@ fn mistakes_in_the_file_are_named_at_their_line() {
         ("[wallet]\nhotkey = \"\"", "settings_invalid", "is not the name"),
         ("[server]\nlisten = \"localhost\"", "settings_invalid", "is not an address and a port"),
         ("[server]\npublic_url = \"example.org\"", "settings_invalid", "begins with http:// or https://"),
-        ("[server]\nrequests_per_minute = 4097", "settings_invalid", "not within 1 and 4096"),
+        ("[server]\nrequests_per_minute = 1000001", "settings_invalid", "not within 1 and 1000000"),
         ("[store]\ndurability = \"ful\"", "settings_invalid", "unknown word `ful`; did you mean `full`?"),
         ("[store]\nblobs = \"s3\"", "settings_invalid", "waag.toml:2:1: `store.s3.bucket` is needed"),
         ("[store.s3]\naccess_key_id = \"x\"", "settings_invalid", "waag.toml:2:1: `secret_access_key_file` is needed"),
@@ -186,6 +186,13 @@ fn bittensors_spellings_work() {
     assert_eq!((wallet.name.as_str(), wallet.hotkey.as_str()), ("owner", "validator"));
     assert_eq!(wallet.path, Path::new("/wallets"));
     from_env(&[("BT_NETUID", "")]).expect("an empty variable says nothing");
+    let older = from_env(&[("BT_NETWORK", "test"), ("BT_CHAIN_ENDPOINT", "wss://a:1")]).expect("the older names");
+    assert_eq!(
+        (older.settings.network.name.as_str(), older.settings.endpoints()),
+        ("test", vec!["wss://a:1".to_owned()])
+    );
+    let both = from_env(&[("BT_NETWORK", "test"), ("BT_SUBTENSOR_NETWORK", "finney")]).expect("both names");
+    assert_eq!(both.settings.network.name, "finney");
     for alias in ALIASES {
         assert!(settings::keys().any(|key| key == alias.key), "{}", alias.key);
     }
@@ -197,6 +204,23 @@ fn networks_have_their_usual_addresses() {
     assert_eq!(endpoints("devnet"), ["ws://127.0.0.1:9944"]);
     assert_eq!(endpoints("finney"), ["wss://entrypoint-finney.opentensor.ai:443"]);
     assert_eq!(endpoints("wss://my.node:443"), ["wss://my.node:443"]);
+}
+
+/// Else a hotkey would be registered, and paid for, on another chain than the one that was named.
+#[test]
+fn a_network_that_is_named_is_not_overruled_by_addresses_from_below() {
+    let load_with = |flags: &[Given], env: &[(&str, &str)]| {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let file = Some(("waag.toml", "[network]\nname = \"test\"\nendpoints = [\"ws://other:1\"]\n"));
+        load(&Sources { file, env: Some(&env), flags, ..Sources::default() }).expect("all is right")
+    };
+    let named = [Given::new("--subtensor.network", "network.name", "finney")];
+    let loaded = load_with(&named, &[("BT_SUBTENSOR_CHAIN_ENDPOINT", "ws://third:1")]);
+    assert_eq!(loaded.settings.endpoints(), ["wss://entrypoint-finney.opentensor.ai:443"]);
+    assert_eq!(loaded.origin("network.endpoints"), "--subtensor.network");
+    assert_eq!(load_with(&[], &[]).settings.endpoints(), ["ws://other:1"], "one layer means both");
+    let address = [Given::new("--subtensor.chain-endpoint", "network.endpoints", "ws://fourth:1")];
+    assert_eq!(load_with(&address, &[]).settings.endpoints(), ["ws://fourth:1"]);
 }
 
 #[test]

@@ -26,9 +26,50 @@ struct Place {
     sign: f64,
 }
 
-/// The distance of two networks, or of what was reached when it was clear that they are apart; `None` for different
-/// skeletons. The search for a better order ends at a distance of `enough`.
-pub(super) fn distance(a: &WeightSketch, b: &WeightSketch, enough: f64) -> Option<f64> {
+/// Two networks side by side.
+#[derive(Debug, Clone)]
+pub(super) struct Alignment {
+    /// How far they are apart.
+    pub distance: f64,
+    places: Vec<Vec<Place>>,
+}
+
+/// A linear layer of both networks, the biases as its last row.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    /// Inputs and one.
+    pub rows: usize,
+    /// Neurons.
+    pub columns: usize,
+    /// The first network's weights, row by row.
+    pub own: Vec<f64>,
+    /// Those of the second that stand in their places.
+    pub other: Vec<f64>,
+}
+
+impl Alignment {
+    /// The linear layer at this place of the weights, in the order that was found; `None` for other weights.
+    pub(super) fn layer(&self, a: &WeightSketch, b: &WeightSketch, at: usize) -> Option<Layer> {
+        let (Weights::Linear { from, to, matrix, bias }, Weights::Linear { matrix: matrix_b, bias: bias_b, .. }) =
+            (a.weights.get(at)?, b.weights.get(at)?)
+        else {
+            return None;
+        };
+        let (from, to) = (&self.places[*from], &self.places[*to]);
+        let columns = to.len();
+        let mut other = Vec::with_capacity(matrix.len() + bias.len());
+        for row in from {
+            other.extend(to.iter().map(|column| row.sign * column.sign * matrix_b[row.at * columns + column.at]));
+        }
+        other.extend(to.iter().map(|column| column.sign * bias_b[column.at]));
+        let own = matrix.iter().chain(bias).copied().collect();
+        Some(Layer { rows: from.len() + 1, columns, own, other })
+    }
+}
+
+/// Aligns two networks; `None` for different skeletons. When it is clear that they are apart, the distance is what was
+/// reached until then. The search for a better order ends at a distance of `enough`.
+pub(super) fn align(a: &WeightSketch, b: &WeightSketch, enough: f64) -> Option<Alignment> {
     if a.skeleton != b.skeleton || a.groups.len() != b.groups.len() || a.weights.len() != b.weights.len() {
         return None;
     }
@@ -37,12 +78,12 @@ pub(super) fn distance(a: &WeightSketch, b: &WeightSketch, enough: f64) -> Optio
         return None;
     }
     let mut places = pair.unmoved();
-    let mut best = pair.measure(&places);
+    let mut best = Alignment { distance: pair.measure(&places), places: places.clone() };
     if path_distance(a, b).is_some_and(|distance| distance > PATH_CUT) {
         return Some(best);
     }
     for round in 0..ROUNDS {
-        if best <= enough || (round >= 2 && best > ROUND_CUT) {
+        if best.distance <= enough || (round >= 2 && best.distance > ROUND_CUT) {
             break;
         }
         for group in 0..a.groups.len() {
@@ -50,7 +91,10 @@ pub(super) fn distance(a: &WeightSketch, b: &WeightSketch, enough: f64) -> Optio
                 places[group] = pair.matched(group, &places, round == 0);
             }
         }
-        best = best.min(pair.measure(&places));
+        let distance = pair.measure(&places);
+        if distance < best.distance {
+            best = Alignment { distance, places: places.clone() };
+        }
     }
     Some(best)
 }
@@ -96,7 +140,7 @@ impl Pair<'_> {
     fn measure(&self, places: &[Vec<Place>]) -> f64 {
         let mut worst = 0.0_f64;
         for (a, b) in self.a.weights.iter().zip(&self.b.weights) {
-            let mut layer = Layer::default();
+            let mut layer = Sums::default();
             match (a, b) {
                 (
                     Weights::Linear { from, to, matrix, bias },
@@ -229,12 +273,12 @@ impl Features {
 
 /// Sums of one layer.
 #[derive(Debug, Default)]
-struct Layer {
+struct Sums {
     difference: f64,
     norms: f64,
 }
 
-impl Layer {
+impl Sums {
     fn add(&mut self, a: f64, b: f64) {
         // Two equal infinities agree.
         if a.to_bits() != b.to_bits() {

@@ -5,6 +5,7 @@
 
 mod align;
 pub mod outputs;
+mod pattern;
 pub mod policy;
 pub mod sketch;
 

@@ -5,8 +5,12 @@
 //!
 //! To blame an honest miner would be worse than to miss a copy, which ties and so earns nothing anyway. So a near copy
 //! must agree twice: in its answers as numbers (not merely in the actions, on which good policies agree) and in its
-//! weights, layer by layer. Networks of different form must agree in their answers to the last digits. The smaller a
-//! network, the nearer two honest ones may come, so the thresholds shrink with the number of weights.
+//! weights, layer by layer; and the difference of the weights must be such as noise makes, not such as training does,
+//! because honest policies that began with the same weights are near one another too. Networks of different form must
+//! agree in their answers to the last digits. The smaller a network, the nearer two honest ones may come, so the
+//! thresholds shrink with the number of weights.
+//!
+//! What a copier gains by a change that looks like training is little: the copy ties, and ties go to the earlier.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DUPLICATE_BYTES, DUPLICATE_CONTENT, NEAR_COPY, align,
     outputs::{Outputs, apart},
+    pattern::Pattern,
     sketch::WeightSketch,
 };
 use crate::{
@@ -22,13 +27,19 @@ use crate::{
     ids::Digest,
 };
 
-/// Most that the weights of a near copy may be apart. Noise of 1 % of each layer's spread leaves 0.01 to 0.06, real
-/// policies of one form trained apart by one teacher 1.0 to 1.6 (measured on five environments and in the tests).
+/// Most that the weights of a near copy may be apart, if the difference has no pattern. Noise of 1 % of each weight
+/// leaves 0.01, of each layer's spread 0.01 to 0.06, real policies of one form trained apart by one teacher 1.0 to 1.6
+/// (measured on five environments and in the tests).
 const WEIGHT_THRESHOLD: f64 = 0.2;
-/// Most that the answers of a near copy may be apart, given that its weights agree: noise of 1 % grows up to 0.13 on
-/// the way through a trained network. Honest policies of one teacher come as near as 0.045, so answers alone blame
+/// The same if it has one, or if nobody can tell: policies that began with the same weights are 0.015 to 0.38 apart
+/// after training, and 0.003 after as little as three steps.
+const PATTERN_THRESHOLD: f64 = 1e-3;
+/// Standard deviations beyond chance from which a difference has a pattern; [`Pattern`] says what was measured.
+const PATTERN_DEVIATIONS: f64 = 5.0;
+/// Most that the answers of a near copy may be apart, given that its weights agree: noise of 1 % grows up to 0.32 on
+/// the way through a trained network. Honest policies of one teacher come as near as 0.03, so answers alone blame
 /// nobody.
-const OUTPUT_THRESHOLD: f64 = 0.4;
+const OUTPUT_THRESHOLD: f64 = 0.8;
 /// Most that the answers of a network of another form may be apart: what is left after the rounding of another order
 /// of sums.
 const EXACT_THRESHOLD: f64 = 1e-5;
@@ -91,8 +102,12 @@ pub struct Similarity {
     pub output_threshold: f64,
     /// How far the weights are apart; absent for networks of different form, and where the answers had decided before.
     pub weight_distance: Option<f64>,
-    /// The most that may be for a near copy; absent as above.
+    /// The most that may be for a near copy: less where the difference has a pattern. Absent as above.
     pub weight_threshold: Option<f64>,
+    /// How far signs of the difference agree beyond chance, in standard deviations, as they do after training; absent
+    /// where it was not asked, and where nothing can tell.
+    #[serde(default)]
+    pub pattern: Option<f64>,
     /// Whether the answers were compared as actions, because one model answers with nothing else.
     pub by_actions: bool,
     /// Weights of the smaller model.
@@ -132,7 +147,12 @@ impl CopyVerdict {
         let each = self.environments.iter().map(|(environment, found)| {
             let (answers, weights) = (number(found.output_distance), number(found.weight_distance));
             let (most_answers, most_weights) = (number(Some(found.output_threshold)), number(found.weight_threshold));
-            format!("{environment}: answers {answers} apart (copy up to {most_answers}), weights {weights} (up to {most_weights})")
+            let pattern =
+                found.pattern.map_or(String::new(), |it| format!(", pattern {it:.1} (below {PATTERN_DEVIATIONS})"));
+            format!(
+                "{environment}: answers {answers} apart (copy up to {most_answers}), weights {weights} (up to \
+                 {most_weights}){pattern}"
+            )
         });
         let each: Vec<_> = each.collect();
         let detail =
@@ -206,6 +226,7 @@ pub fn compare(earlier: &Evidence, later: &Evidence) -> Similarity {
         output_threshold: OUTPUT_THRESHOLD * share,
         weight_distance: None,
         weight_threshold: None,
+        pattern: None,
         by_actions: false,
         parameters: parameters as u64,
         rows: rows as u64,
@@ -218,11 +239,18 @@ pub fn compare(earlier: &Evidence, later: &Evidence) -> Similarity {
         return found;
     }
     let Some(answers) = answers.filter(|answers| answers.distance <= found.output_threshold) else { return found };
-    let weight_threshold = WEIGHT_THRESHOLD * share;
-    if let Some(distance) = align::distance(&earlier.weights, &later.weights, weight_threshold) {
-        found.weight_distance = Some(distance);
-        found.weight_threshold = Some(weight_threshold);
-        if distance <= weight_threshold {
+    if let Some(aligned) = align::align(&earlier.weights, &later.weights, PATTERN_THRESHOLD * share) {
+        let mut threshold = PATTERN_THRESHOLD * share;
+        if aligned.distance > threshold && aligned.distance <= WEIGHT_THRESHOLD * share {
+            let pattern = Pattern::of(&earlier.weights, &later.weights, &aligned);
+            found.pattern = pattern.map(|pattern| pattern.additive);
+            if pattern.is_some_and(looks_like_noise) {
+                threshold = WEIGHT_THRESHOLD * share;
+            }
+        }
+        found.weight_distance = Some(aligned.distance);
+        found.weight_threshold = Some(threshold);
+        if aligned.distance <= threshold {
             found.kind = Kind::NearCopy;
             return found;
         }
@@ -238,6 +266,11 @@ pub fn compare(earlier: &Evidence, later: &Evidence) -> Similarity {
     found
 }
 
+/// No pattern, or that of factors, which nobody trains.
+fn looks_like_noise(pattern: Pattern) -> bool {
+    pattern.additive < PATTERN_DEVIATIONS || pattern.scaling > pattern.additive
+}
+
 /// From a ten-thousandth for few weights to 1 for many, evenly on a logarithmic scale in between.
 fn share_of_threshold(parameters: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "weights are counted in thousands")]
@@ -249,3 +282,7 @@ fn share_of_threshold(parameters: usize) -> f64 {
 #[cfg(test)]
 #[path = "policy_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "calibration_tests.rs"]
+mod calibration;

@@ -170,6 +170,11 @@ impl Handle {
         self.genesis
     }
 
+    /// Makes no block above this number by itself. For whoever has the chain to itself and must not be outrun by it.
+    pub fn hold_at(&self, number: u64) {
+        self.node.hold_at(number);
+    }
+
     /// Stops it: no more blocks, every connection is cut. Returns when the state is closed.
     pub async fn stop(self) {
         self.node.stop();

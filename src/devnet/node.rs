@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,8 @@ pub struct Node {
     wake: Notify,
     mode: watch::Sender<Blocks>,
     stalled: AtomicBool,
+    /// The last block that is made by itself; more come only when they are asked for.
+    last_wanted: AtomicU64,
     /// Why no more blocks are made: the last one may not be on disk.
     halted: Mutex<Option<String>>,
     /// Cancelled to cut every connection that is open; replaced at once.
@@ -55,6 +57,7 @@ impl Node {
             wake: Notify::new(),
             mode: watch::Sender::new(blocks),
             stalled: AtomicBool::new(false),
+            last_wanted: AtomicU64::new(u64::MAX),
             halted: Mutex::new(None),
             connections: Mutex::new(token.child_token()),
             clock,
@@ -130,6 +133,17 @@ impl Node {
     pub fn stall(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Relaxed);
         self.wake();
+    }
+
+    /// Makes no block above this number by itself.
+    pub fn hold_at(&self, number: u64) {
+        self.last_wanted.store(number, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn is_held(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+            || u64::from(self.chain().best()) >= self.last_wanted.load(Ordering::Relaxed)
     }
 
     /// Changes when blocks are made.
@@ -218,7 +232,7 @@ impl Node {
                 return Err(Error::Halted(reason));
             }
             let count = if now == Blocks::Instant { self.wanted_at_once() } else { due };
-            if count > 0 && !self.stalled.load(Ordering::Relaxed) {
+            if count > 0 && !self.is_held() {
                 let node = Arc::clone(&self);
                 let made = tokio::task::spawn_blocking(move || node.make_blocks(count)).await;
                 match made {

@@ -36,7 +36,7 @@ use crate::{
 /// The name of this kind of job.
 pub const KIND: &str = "compare";
 /// Episodes each contestant plays for observations: the first of the run's own.
-const EPISODES: u32 = 3;
+pub const EPISODES: u32 = 3;
 
 /// What a job of this kind is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,10 @@ pub struct Answer {
     pub copies: Vec<CopyVerdict>,
     /// How many observations were compared, by environment.
     pub observations: BTreeMap<String, usize>,
+    /// Contestants that could not be compared, by the names of their submissions, and why. They are nobody's trouble but
+    /// their own: the others were compared without them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faults: BTreeMap<String, Fault>,
 }
 
 /// Compares on this machine.
@@ -93,11 +97,19 @@ impl Task for Compare {
     async fn run(&self, job: &Job, _progress: &Progress, cancel: &CancellationToken) -> Result<Records, Fault> {
         let spec: Spec = spec_of(job)?;
         let mut bundles = Vec::with_capacity(job.contestants.len());
+        let mut faults = BTreeMap::new();
         for contestant in &job.contestants {
-            bundles.push((contestant.clone(), bundle_of(&self.blobs, &self.limits, contestant).await?));
+            match bundle_of(&self.blobs, &self.limits, contestant).await {
+                Ok(bundle) => bundles.push((contestant.clone(), bundle)),
+                Err(fault) => drop(faults.insert(contestant.submission.to_string(), fault)),
+            }
+        }
+        // When nothing at all can be read the object store is in trouble, and no contestant.
+        if let (true, Some(fault)) = (bundles.is_empty(), faults.values().find(|fault| fault.class != Class::Miner)) {
+            return Err(fault.clone());
         }
         let (compare, cancel) = (self.clone(), cancel.clone());
-        let answer = compute(move || compare.find(&spec, &bundles, &cancel)).await?;
+        let answer = compute(move || compare.find(&spec, &bundles, faults, &cancel)).await?;
         serde_json::to_value(answer).map_err(|source| SPEC_MALFORMED.because(source.to_string()))
     }
 }
@@ -118,8 +130,32 @@ struct Player {
     policy: Policy,
 }
 
+/// Keeps a fault that is one contestant's alone. What concerns everybody is passed on: a missing backend, a stop.
+fn keep_own(
+    faults: &mut BTreeMap<usize, Fault>,
+    at: usize,
+    fault: Fault,
+    cancel: &CancellationToken,
+) -> Result<(), Fault> {
+    match fault.class {
+        // The rollouts will say so, with their own code.
+        Class::Miner => Ok(()),
+        Class::Infra | Class::Provider if !cancel.is_cancelled() => {
+            faults.entry(at).or_insert(fault);
+            Ok(())
+        }
+        _ => Err(fault),
+    }
+}
+
 impl Compare {
-    fn find(&self, spec: &Spec, bundles: &[(Contestant, Bundle)], cancel: &CancellationToken) -> Result<Answer, Fault> {
+    fn find(
+        &self,
+        spec: &Spec,
+        bundles: &[(Contestant, Bundle)],
+        unread: BTreeMap<String, Fault>,
+        cancel: &CancellationToken,
+    ) -> Result<Answer, Fault> {
         let mut compared: Vec<policy::Contestant> = bundles
             .iter()
             .map(|(contestant, bundle)| policy::Contestant {
@@ -131,15 +167,22 @@ impl Compare {
             })
             .collect();
         let mut observed = BTreeMap::new();
+        let mut own = BTreeMap::new();
         for id in &spec.environments {
             let environment = environment_of(id)?;
             let players = self.players(environment, bundles)?;
-            let observations = self.observations(spec, environment, &players, cancel)?;
+            let observations = self.observations(spec, environment, &players, &mut own, cancel)?;
             observed.insert(id.clone(), observations.len() / environment.obs_dim().max(1));
             for player in &players {
                 let Some(model) = bundles[player.at].1.models.get(id) else { continue };
-                let Some(outputs) = self.answers(player, reading(model, environment), &observations, cancel)? else {
-                    continue;
+                let answers = self.answers(player, reading(model, environment), &observations, cancel);
+                let outputs = match answers {
+                    Ok(Some(outputs)) => outputs,
+                    Ok(None) => continue,
+                    Err(fault) => {
+                        keep_own(&mut own, player.at, fault, cancel)?;
+                        continue;
+                    }
                 };
                 let evidence = Evidence {
                     content: model.summary.content,
@@ -149,7 +192,9 @@ impl Compare {
                 compared[player.at].models.insert(id.clone(), evidence);
             }
         }
-        Ok(Answer { copies: policy::find_copies(&compared), observations: observed })
+        let mut faults = unread;
+        faults.extend(own.into_iter().map(|(at, fault)| (compared[at].name.clone(), fault)));
+        Ok(Answer { copies: policy::find_copies(&compared), observations: observed, faults })
     }
 
     fn players(&self, environment: Environment, bundles: &[(Contestant, Bundle)]) -> Result<Vec<Player>, Fault> {
@@ -174,26 +219,28 @@ impl Compare {
         spec: &Spec,
         environment: Environment,
         players: &[Player],
+        own: &mut BTreeMap<usize, Fault>,
         cancel: &CancellationToken,
     ) -> Result<Vec<f32>, Fault> {
         let seeds = seeds::seeds(&spec.challenge, spec.run, environment, EPISODES, &spec.block_hash);
-        let each = spec.observations.div_ceil(players.len().max(1)).min(SAMPLE_MAX);
-        let sample = ObservationSample { key: self.key_of(spec, environment), count: each };
+        let count = spec.observations.min(SAMPLE_MAX);
+        let sample = ObservationSample { key: self.key_of(spec, environment), count };
         let watch = |_steps: u64| if cancel.is_cancelled() { Verdict::Cancelled } else { Verdict::Go };
-        let mut met: Vec<Sampled> = Vec::new();
+        let mut met: Vec<Vec<Sampled>> = Vec::new();
         for player in players {
             let request = Request { seeds: &seeds, threads: 1, sample: Some(&sample), watch: &watch };
             match self.host.rollout(&player.policy, &request) {
-                Ok(played) => met.extend(played.sample),
-                Err(fault) if fault.class == Class::Miner => {}
-                Err(fault) => return Err(fault),
+                Ok(played) => met.push(played.sample),
+                Err(fault) => keep_own(own, player.at, fault, cancel)?,
             }
         }
-        met.truncate(spec.observations);
-        Ok(met.into_iter().flat_map(|sampled| sampled.observation).collect())
+        // Shared among those who played: one who cannot must not leave the others with fewer observations.
+        let each = count.div_ceil(met.len().max(1));
+        let shared = met.into_iter().flat_map(|sample| sample.into_iter().take(each)).take(count);
+        Ok(shared.flat_map(|sampled| sampled.observation).collect())
     }
 
-    /// One player's raw answers; `None` when it has none, which the rollouts will say with their own code.
+    /// One player's raw answers; `None` when there is nothing to answer.
     fn answers(
         &self,
         player: &Player,
@@ -206,11 +253,8 @@ impl Compare {
             return Ok(None);
         }
         let watch = |_steps: u64| if cancel.is_cancelled() { Verdict::Cancelled } else { Verdict::Go };
-        match self.host.outputs(&player.policy, observations, &watch) {
-            Ok(values) => Ok(Some(Outputs { reading, width: values.len() / rows, values })),
-            Err(fault) if fault.class == Class::Miner => Ok(None),
-            Err(fault) => Err(fault),
-        }
+        let values = self.host.outputs(&player.policy, observations, &watch)?;
+        Ok(Some(Outputs { reading, width: values.len() / rows, values }))
     }
 
     /// The key for one run and environment, so that no two runs look at the same moments.
@@ -225,3 +269,7 @@ impl Compare {
             .into()
     }
 }
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;

@@ -98,7 +98,7 @@ pub(super) fn environment_of(id: &str) -> Result<Environment, Fault> {
 }
 
 /// Runs a computation on a thread of its own, so that the reactor never waits for it.
-pub(super) async fn compute<T: Send + 'static>(
+pub(crate) async fn compute<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     match tokio::task::spawn_blocking(work).await {

@@ -24,9 +24,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod budget;
+#[cfg(test)]
+mod budget_tests;
+
+use budget::Budget;
+
 use super::{
     env::Environment,
-    policy::{Backend, BackendChoice, Policy, Runtime, codes},
+    policy::{self, Backend, BackendChoice, Policy, Runtime, codes, cpu_ms_max},
     rollouts::{self, Episode, ObservationSample, Outcome, Request, Rollout, Sampled, Verdict},
 };
 use crate::fault::{Class, Code, Fault};
@@ -39,7 +45,7 @@ const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const POLICY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Steps between two progress lines.
 const STEPS_BETWEEN_LINES: u64 = 2048;
-/// How long the parent waits for a line before it asks the watch again.
+/// How long the parent waits for a line before it asks watch and budget again.
 const TICK: Duration = Duration::from_millis(50);
 /// Bytes of the child's last words that are kept.
 const LAST_WORDS_BYTES: u64 = 64 * 1024;
@@ -88,6 +94,17 @@ enum Reply {
 type WireEpisode = (u64, u64, u32, Outcome, bool);
 /// Seed, step, observation by its bits.
 type WireSampled = (u64, u32, Vec<u32>);
+
+impl Ask {
+    /// The most rows that the policy can be asked for.
+    fn rows_max(&self, environment: Environment) -> u64 {
+        match self {
+            Self::Describe => 0,
+            Self::Rollout { seeds, .. } => policy::rows_max(environment, seeds.len() as u64),
+            Self::Outputs { observations } => (observations.len() / environment.obs_dim().max(1)) as u64,
+        }
+    }
+}
 
 fn to_bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -258,8 +275,10 @@ impl Host {
 
     /// One conversation. A crash is tried once more before the policy is blamed for it.
     fn ask(&self, task: &Task, policy: &[u8], watch: &(dyn Fn(u64) -> Verdict + Sync)) -> Result<Reply, Fault> {
-        let first = self.converse(task, policy, watch);
-        let last = if matches!(first, Err(End::Crashed(_))) { self.converse(task, policy, watch) } else { first };
+        let cpu_ms_max = cpu_ms_max(task.ask.rows_max(task.environment));
+        let converse = || self.converse(task, policy, watch, cpu_ms_max);
+        let first = converse();
+        let last = if matches!(first, Err(End::Crashed(_))) { converse() } else { first };
         match last {
             Ok(Reply::Failed(fault)) | Err(End::Fault(fault)) => Err(fault),
             Ok(reply) => Ok(reply),
@@ -267,7 +286,13 @@ impl Host {
         }
     }
 
-    fn converse(&self, task: &Task, policy: &[u8], watch: &(dyn Fn(u64) -> Verdict + Sync)) -> Result<Reply, End> {
+    fn converse(
+        &self,
+        task: &Task,
+        policy: &[u8],
+        watch: &(dyn Fn(u64) -> Verdict + Sync),
+        cpu_ms_max: u64,
+    ) -> Result<Reply, End> {
         let unusable = |source: io::Error| End::Fault(CHILD_UNAVAILABLE.because(source.to_string()));
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -283,7 +308,7 @@ impl Host {
             let (sender, replies) = mpsc::channel();
             scope.spawn(move || read_replies(stdout, &sender));
             let words = scope.spawn(move || last_words(stderr));
-            let reply = await_reply(&replies, watch);
+            let reply = await_reply(&replies, watch, Budget::new(child.0.id(), cpu_ms_max));
             if !matches!(reply, Ok(Some(_))) {
                 child.end();
             }
@@ -361,17 +386,21 @@ fn last_words(stderr: impl Read) -> String {
     String::from_utf8_lossy(&words).into_owned()
 }
 
-/// Waits for the answer, asking the watch at every tick and line. `None` means that the child hung up without one.
+/// Waits for the answer, asking the watch and the budget at every tick and line. `None` means that the child hung up without one.
 fn await_reply(
     replies: &mpsc::Receiver<Reply>,
     watch: &(dyn Fn(u64) -> Verdict + Sync),
+    mut budget: Budget,
 ) -> Result<Option<Reply>, Fault> {
     let mut steps = 0;
     loop {
         match replies.recv_timeout(TICK) {
-            Ok(Reply::Steps(played)) => steps = played,
+            Ok(Reply::Steps(played)) => {
+                steps = played;
+                budget.check()?;
+            }
             Ok(answer) => return Ok(Some(answer)),
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => budget.check()?,
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
         }
         rollouts::judge(watch(steps), steps)?;
@@ -392,6 +421,3 @@ fn read_end(status: ExitStatus, words: &str) -> End {
     let said: Vec<&str> = words.lines().filter(|line| !line.trim().is_empty()).take(2).collect();
     End::Crashed(format!("{status}: {}", said.join(" ")).chars().take(240).collect())
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,11 +7,11 @@
 //! A record depends on policy, environment and seed alone. Episodes are played in lanes, thirty-two at a time on each
 //! thread, and a lane that finishes takes the next seed; no lane can see another, so threads and order do not matter.
 //!
-//! **Who is to blame for a slow run.** What a policy may cost is limited by counting its arithmetic when it is loaded
-//! ([`super::policy::STEP_COST_MAX`]); that limit depends on the file alone and blames nobody for a busy machine. A run
-//! that is cut off by the clock is our trouble ([`Verdict::OutOfTime`], tried again), unless the watch has a reason to
-//! say that the policy itself is slow ([`Verdict::TooSlow`]): such as the same machine having just played another
-//! policy of this cost many times faster.
+//! **Who is to blame for a slow run.** What a policy may cost is limited by counting its arithmetic, nodes and elements
+//! when it is checked ([`super::policy::STEP_COST_MAX`]); that limit depends on the file alone and blames nobody for a
+//! busy machine, and whatever keeps it fits into its job's wall time many times over. A policy that takes more
+//! *processor* time than any file of that cost could ([`super::policy::cpu_ms_max`]) is itself to blame
+//! ([`Verdict::TooSlow`]). A run that is cut off by the clock is our trouble ([`Verdict::OutOfTime`], tried again).
 
 use std::{
     collections::BTreeSet,
@@ -329,7 +329,8 @@ impl<'shared, D: Dynamics<Action: Act>> Block<'shared, D> {
         let between = if self.runner.is_fused() { STEPS_BETWEEN_WATCHES } else { 1 };
         let (mut round, mut steps) = (0_u64, 0_u64);
         while let Some(first) = self.lanes.iter().flatten().map(|lane| lane.index).min() {
-            if let Err(fault) = self.runner.run() {
+            let lanes = &self.lanes;
+            if let Err(fault) = self.runner.run(|lane| lanes[lane].is_some()) {
                 self.shared.fail(first, fault);
                 break;
             }

@@ -42,19 +42,26 @@ pub const CHAIN_UNREAD: Code = Code::new(
     "no finalized block has been read since the start",
     "try again in a moment; `/v1/status` shows the block as soon as there is one",
 );
+/// The door does not know the chain's present block.
+pub const CHAIN_BEHIND: Code = Code::new(
+    Class::Provider,
+    "chain_behind",
+    "the appliance does not see the chain's present block",
+    "try again after the time that Retry-After names; your deadline waits for as long",
+);
 /// Nothing that the upload could open has been seen in a finalized block.
 pub const COMMITMENT_NOT_FINAL: Code = Code::new(
     Class::Miner,
     "commitment_not_final",
-    "no commitment of this hotkey for this challenge has been seen in a finalized block",
+    "no commitment of this hotkey for this challenge that waits for its artifact has been seen in a finalized block",
     "commit with `waag commit`, or wait a few blocks and send the same upload again",
 );
 /// The hotkey committed, but to something else.
 pub const COMMITMENT_MISMATCH: Code = Code::new(
     Class::Miner,
     "commitment_mismatch",
-    "no commitment of this hotkey for this challenge opens with this artifact and salt",
-    "send the bytes and the salt that were committed; if the commitment is new, wait a few blocks",
+    "the commitment that waits for its artifact does not open with this artifact and salt",
+    "send the bytes and the salt that were committed; after a newer commitment, wait until that is final",
 );
 /// The commitment is older than the registration.
 pub const COMMITMENT_TOO_OLD: Code = Code::new(
@@ -75,7 +82,7 @@ pub const SUBMISSION_CLOSED: Code = Code::new(
     Class::Miner,
     "submission_closed",
     "the submission of this commitment has ended and takes no artifact any more",
-    "see why with `waag why`, then commit again",
+    "see why with `waag why`, then `waag publish --again`, which makes a new commitment",
 );
 /// Too many uploads in an hour.
 pub const UPLOADS_TOO_MANY: Code = Code::new(
@@ -129,6 +136,7 @@ pub const CODES: &[Code] = &[
     UPLOAD_TOO_LARGE,
     HOTKEY_UNREGISTERED,
     CHAIN_UNREAD,
+    CHAIN_BEHIND,
     COMMITMENT_NOT_FINAL,
     COMMITMENT_MISMATCH,
     COMMITMENT_TOO_OLD,

@@ -10,14 +10,14 @@ mod facts;
 mod upload;
 
 pub use codes::{
-    BODY_LENGTH, CHAIN_UNREAD, CHALLENGE_UNKNOWN, CODES, COMMITMENT_CHALLENGE_UNKNOWN, COMMITMENT_DUPLICATE,
-    COMMITMENT_MALFORMED, COMMITMENT_MISMATCH, COMMITMENT_NOT_FINAL, COMMITMENT_TOO_OLD, HOTKEY_UNREGISTERED,
-    LENGTH_REQUIRED, OTHER_ARTIFACT, SUBMISSION_CLOSED, UPLOAD_DIGEST, UPLOAD_EMPTY, UPLOAD_TOO_LARGE,
-    UPLOADS_TOO_MANY,
+    BODY_LENGTH, CHAIN_BEHIND, CHAIN_UNREAD, CHALLENGE_UNKNOWN, CODES, COMMITMENT_CHALLENGE_UNKNOWN,
+    COMMITMENT_DUPLICATE, COMMITMENT_MALFORMED, COMMITMENT_MISMATCH, COMMITMENT_NOT_FINAL, COMMITMENT_TOO_OLD,
+    HOTKEY_UNREGISTERED, LENGTH_REQUIRED, OTHER_ARTIFACT, SUBMISSION_CLOSED, UPLOAD_DIGEST, UPLOAD_EMPTY,
+    UPLOAD_TOO_LARGE, UPLOADS_TOO_MANY,
 };
 pub use commitments::{Reading, Refusal, Sighting, read_commitments};
 pub use facts::{ChainFacts, Registration};
 pub use upload::{
-    Body, Claim, Committed, Door, LookUp, Opened, Refused, chain_unread, check_declared, check_opening, check_rate,
-    check_registered,
+    Body, Claim, Committed, Door, LookUp, Opened, Refused, chain_behind, chain_unread, check_declared, check_opening,
+    check_rate, check_registered,
 };

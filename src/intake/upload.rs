@@ -5,9 +5,9 @@
 
 use super::{
     codes::{
-        BODY_LENGTH, CHAIN_UNREAD, COMMITMENT_MISMATCH, COMMITMENT_NOT_FINAL, COMMITMENT_TOO_OLD, HOTKEY_UNREGISTERED,
-        LENGTH_REQUIRED, OTHER_ARTIFACT, SUBMISSION_CLOSED, UPLOAD_DIGEST, UPLOAD_EMPTY, UPLOAD_TOO_LARGE,
-        UPLOADS_TOO_MANY,
+        BODY_LENGTH, CHAIN_BEHIND, CHAIN_UNREAD, COMMITMENT_MISMATCH, COMMITMENT_NOT_FINAL, COMMITMENT_TOO_OLD,
+        HOTKEY_UNREGISTERED, LENGTH_REQUIRED, OTHER_ARTIFACT, SUBMISSION_CLOSED, UPLOAD_DIGEST, UPLOAD_EMPTY,
+        UPLOAD_TOO_LARGE, UPLOADS_TOO_MANY,
     },
     commitments::check_age,
     facts::{ChainFacts, Registration},
@@ -55,8 +55,8 @@ impl Claim {
 pub struct LookUp {
     /// The one whose text is the claim's field.
     pub found: Option<Committed>,
-    /// How many there are in all.
-    pub count: u64,
+    /// How many wait for their artifact.
+    pub waiting: u64,
 }
 
 /// A commitment seen in a finalized block.
@@ -122,9 +122,13 @@ pub fn check_declared(door: &Door, declared_bytes: Option<u64>) -> Result<u64, R
 /// Whether the claiming hotkey may upload at all.
 ///
 /// # Errors
-/// 503 while the chain is unknown, 403 for a hotkey that is not registered.
+/// 503 while the chain is not read to its present, 403 for a hotkey that is not registered.
 pub fn check_registered<'f>(claim: &Claim, facts: &'f ChainFacts) -> Result<&'f Registration, Refused> {
     facts.registered.get(&claim.hotkey).ok_or_else(|| {
+        // Who is missing in the past may have come since: that we are late is not the miner's mistake.
+        if facts.catching_up {
+            return chain_behind(facts);
+        }
         let detail = format!("{} in subnet {} at block {}", claim.hotkey, facts.netuid, facts.finalized);
         Refused::new(HOTKEY_UNREGISTERED, 403, detail)
     })
@@ -136,13 +140,21 @@ pub fn chain_unread() -> Refused {
     Refused::new(CHAIN_UNREAD, 503, "the chain follower has not said anything yet").after(1)
 }
 
+/// The refusal of everything that counts from its block while the present block is unknown: it would be taken for
+/// older than it is, and a block that its sender has seen for one that nobody has.
+#[must_use]
+pub fn chain_behind(facts: &ChainFacts) -> Refused {
+    let detail = format!("at block {}, seen at {} ms", facts.finalized, facts.seen_ms);
+    Refused::new(CHAIN_BEHIND, 503, detail).after(facts.retry_after_s())
+}
+
 /// Whether the claim opens the commitment that was looked up for it.
 ///
 /// # Errors
 /// 403 for a hotkey that is not registered, 409 when nothing opens, or what opens does not count or is closed.
 pub fn check_opening(claim: &Claim, facts: &ChainFacts, known: &LookUp) -> Result<Opened, Refused> {
     let registration = check_registered(claim, facts)?;
-    let Some(found) = &known.found else { return Err(not_found(claim, facts, known.count)) };
+    let Some(found) = &known.found else { return Err(not_found(claim, facts, known.waiting)) };
     check_age(found.block, registration).map_err(|detail| Refused::new(COMMITMENT_TOO_OLD, 409, detail))?;
     let submission = found.submission;
     match found.artifact {
@@ -153,17 +165,16 @@ pub fn check_opening(claim: &Claim, facts: &ChainFacts, known: &LookUp) -> Resul
     }
 }
 
-/// Nothing opens. Somebody whose commitment is on its way cannot be told from somebody who sends the wrong salt, so
-/// both may come again; who has committed at all is told what was looked for.
-fn not_found(claim: &Claim, facts: &ChainFacts, count: u64) -> Refused {
+/// Nothing opens. Where a commitment waits for its artifact, this is not it, and coming again with the same does not
+/// help; where none does, the one that this upload opens may be on its way.
+fn not_found(claim: &Claim, facts: &ChainFacts, waiting: u64) -> Refused {
     let at = facts.finalized;
-    let refused = if count == 0 {
-        Refused::new(COMMITMENT_NOT_FINAL, 409, format!("nothing is known up to block {at}"))
-    } else {
-        let detail = format!("looked for {} among {count} up to block {at}", claim.field(facts));
-        Refused::new(COMMITMENT_MISMATCH, 409, detail)
-    };
-    refused.after(facts.retry_after_s())
+    if waiting == 0 {
+        let refused = Refused::new(COMMITMENT_NOT_FINAL, 409, format!("nothing waits for it up to block {at}"));
+        return refused.after(facts.retry_after_s());
+    }
+    let detail = format!("looked for {} among {waiting} up to block {at}", claim.field(facts));
+    Refused::new(COMMITMENT_MISMATCH, 409, detail)
 }
 
 /// Whether one more upload fits into the hour, as the rate-limit window says.
@@ -223,6 +234,7 @@ mod tests {
             netuid: 7,
             genesis: Digest([5; 32]),
             head: 33,
+            catching_up: false,
             finalized: 30,
             finalized_hash: Digest([6; 32]),
             tempo: 360,
@@ -238,13 +250,24 @@ mod tests {
         Claim { challenge, hotkey: MINER, artifact: Digest([3; 32]), salt: [4; 32] }
     }
 
+    #[test]
+    fn whoever_is_missing_in_the_past_may_come_again() {
+        let mut late = facts();
+        late.registered.clear();
+        assert_eq!(refusal(check_registered(&claim(), &late)), code("hotkey_unregistered", 403));
+        late.catching_up = true;
+        let (code, status, retry_after_s) = refusal(check_registered(&claim(), &late));
+        assert_eq!((code.as_str(), status), ("chain_behind", 503));
+        assert!(retry_after_s.is_some());
+    }
+
     /// The commitment that `claim` opens, and nothing else.
     fn committed() -> Committed {
         Committed { submission: SubmissionId(1), block: 20, awaiting: true, artifact: None }
     }
 
     fn known(committed: Committed) -> LookUp {
-        LookUp { found: Some(committed), count: 1 }
+        LookUp { found: Some(committed), waiting: 1 }
     }
 
     fn open(committed: Committed) -> Result<Opened, Refused> {
@@ -295,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_finalized_commitment_it_may_come_again() {
-        let outcome = |count| refusal(check_opening(&claim(), &facts(), &LookUp { found: None, count }));
+    fn only_where_no_commitment_waits_may_the_same_upload_come_again() {
+        let outcome = |waiting| refusal(check_opening(&claim(), &facts(), &LookUp { found: None, waiting }));
         assert_eq!(outcome(0), ("commitment_not_final".to_owned(), 409, Some(12)));
-        assert_eq!(outcome(1), ("commitment_mismatch".to_owned(), 409, Some(12)));
+        assert_eq!(outcome(1), code("commitment_mismatch", 409));
     }
 
     #[test]

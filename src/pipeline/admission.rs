@@ -10,6 +10,8 @@ use serde_json::json;
 use super::{
     Error, Pipeline,
     life::{Event, Status},
+    points::Point,
+    runs,
     submissions::{self, Because, Submission},
 };
 use crate::{
@@ -67,6 +69,15 @@ impl Pipeline {
     /// # Errors
     /// When the store fails.
     pub async fn commitments_seen(&self, seen: Vec<Seen>) -> Result<Vec<SubmissionId>, Error> {
+        self.commitments_found(seen, 0).await
+    }
+
+    /// The same for fields that were found in the state of a later block: nothing could be uploaded for them before, so
+    /// their deadline counts from there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn commitments_found(&self, seen: Vec<Seen>, block: u64) -> Result<Vec<SubmissionId>, Error> {
         let pipeline = self.clone();
         let now_ms = self.clock().now_ms();
         self.store()
@@ -74,7 +85,7 @@ impl Pipeline {
             .write("commitments seen", move |tx| {
                 let mut new = Vec::new();
                 for one in &seen {
-                    new.extend(pipeline.commitment_in(tx, now_ms, one)?);
+                    new.extend(pipeline.commitment_in(tx, now_ms, one, block)?);
                 }
                 Ok(new)
             })
@@ -84,16 +95,34 @@ impl Pipeline {
     /// Takes one finalized block in: what was committed in it, which runs close at it, and that it was read; all in
     /// one transaction, so that a crash repeats the whole block or nothing of it.
     ///
+    /// `is_late` says that the block is of a time at which nothing could be uploaded here: we were away, and the
+    /// deadlines of those who wait for an upload are moved by it.
+    ///
     /// # Errors
     /// When the store fails.
-    pub async fn advance(&self, netuid: u16, block: u64, hash: Digest, seen: Vec<Seen>) -> Result<(), Error> {
+    pub async fn advance(
+        &self,
+        netuid: u16,
+        block: u64,
+        hash: Digest,
+        seen: Vec<Seen>,
+        is_late: bool,
+    ) -> Result<(), Error> {
+        self.reach(Point::BlockRead);
         let pipeline = self.clone();
         let now_ms = self.clock().now_ms();
         self.store()
             .db()
             .write("advance", move |tx| {
                 for one in &seen {
-                    pipeline.commitment_in(tx, now_ms, one)?;
+                    pipeline.commitment_in(tx, now_ms, one, block)?;
+                }
+                if is_late {
+                    tx.prepare_cached(
+                        "UPDATE submissions SET due_block = due_block + 1
+                         WHERE status = 'awaiting' AND due_block IS NOT NULL",
+                    )?
+                    .execute([])?;
                 }
                 pipeline.close_runs_in(tx, now_ms, block)?;
                 tx.prepare_cached(
@@ -104,11 +133,18 @@ impl Pipeline {
                 Ok::<_, Error>(())
             })
             .await?;
+        self.reach(Point::BlockRecorded);
         self.nudge();
         Ok(())
     }
 
-    fn commitment_in(&self, tx: &Transaction<'_>, now_ms: i64, seen: &Seen) -> Result<Option<SubmissionId>, Error> {
+    fn commitment_in(
+        &self,
+        tx: &Transaction<'_>,
+        now_ms: i64,
+        seen: &Seen,
+        found: u64,
+    ) -> Result<Option<SubmissionId>, Error> {
         let challenge = self.challenge(&seen.challenge)?;
         let first = tx
             .prepare_cached(
@@ -138,7 +174,7 @@ impl Pipeline {
             seen.field,
             seen.at.block,
             seen.at.index,
-            seen.at.block.saturating_add(challenge.intake.artifact_within_blocks),
+            seen.at.block.max(found).saturating_add(challenge.intake.artifact_within_blocks),
             now_ms
         ])?;
         let id = SubmissionId(tx.last_insert_rowid());
@@ -152,9 +188,11 @@ impl Pipeline {
     /// # Errors
     /// `Missing` when no such commitment was seen; `Impossible` when the submission is past awaiting it.
     pub async fn uploaded(&self, upload: Upload) -> Result<Admitted, Error> {
+        self.reach(Point::UploadKept);
         let pipeline = self.clone();
         let now_ms = self.clock().now_ms();
         let admitted = self.store().db().write("uploaded", move |tx| pipeline.upload_in(tx, now_ms, &upload)).await?;
+        self.reach(Point::UploadRecorded);
         self.nudge();
         Ok(admitted)
     }
@@ -167,9 +205,12 @@ impl Pipeline {
             return Ok(Admitted { submission: id, again: true });
         }
         let challenge = self.challenge(&upload.challenge)?;
-        let late = upload.block > submission.committed.block.saturating_add(challenge.intake.reveal_within_blocks);
+        // The head that the door saw may be a block old. Whoever takes part in a run was there before it closed, whatever
+        // the moment at which we write it down.
+        let block = upload.block.max(runs::last_closing(tx, &upload.challenge)?.unwrap_or(0));
+        let late = block > submission.committed.block.saturating_add(challenge.intake.reveal_within_blocks);
         // One that was kept back counts from its upload block, behind everything committed in it.
-        let priority = if late { Priority { block: upload.block, index: u32::MAX } } else { submission.committed };
+        let priority = if late { Priority { block, index: u32::MAX } } else { submission.committed };
         tx.prepare_cached(
             "UPDATE submissions SET artifact = ?1, artifact_bytes = ?2, salt = ?3, upload_block = ?4,
                priority_block = ?5, priority_index = ?6, due_block = NULL WHERE id = ?7",
@@ -178,12 +219,12 @@ impl Pipeline {
             upload.artifact.to_string(),
             upload.bytes,
             upload.salt,
-            upload.block,
+            block,
             priority.block,
             priority.index,
             id.0
         ])?;
-        let note = json!({ "artifact": upload.artifact, "bytes": upload.bytes, "block": upload.block, "late": late });
+        let note = json!({ "artifact": upload.artifact, "bytes": upload.bytes, "block": block, "late": late });
         submissions::apply(tx, now_ms, &submission, Event::Matched, Because::note(note))?;
         supersede_older(tx, now_ms, &submission)?;
         Ok(Admitted { submission: id, again: false })

@@ -7,8 +7,8 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde_json::{Value, json};
 
 use super::{
-    Challenge, Error, Pipeline,
-    error::{IMPOSSIBLE, LEASE_LAPSED},
+    Challenge, Error, Pipeline, Step,
+    error::{IMPOSSIBLE, LEASE_LAPSED, PROCESS_DIED},
     life::{Event, Status},
     plans, runs,
     submissions::{self, Because, Submission},
@@ -140,24 +140,61 @@ impl Pipeline {
     /// # Errors
     /// When the store fails.
     pub(super) fn sweep_attempts(&self, tx: &Transaction<'_>, now_ms: UnixMs) -> Result<usize, Error> {
-        let lapsed: Vec<(i64, i64)> = tx
-            .prepare_cached("SELECT id, submission FROM attempts WHERE ended_ms IS NULL AND lease_until_ms < ?1")?
-            .query_map([now_ms], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<Result<_, _>>()?;
-        for (attempt, submission) in &lapsed {
+        let lapsed = open_attempts(tx, Some(now_ms), &self.served()?)?;
+        for (attempt, id) in &lapsed {
             let fault = LEASE_LAPSED.because(format!("attempt {attempt} was silent"));
             close(tx, now_ms, *attempt, "lapsed", Some(&fault))?;
-            let submission = submissions::load(tx, SubmissionId(*submission))?;
-            // It may have been withdrawn while the attempt held it: then only the attempt ends.
-            if submission.status != Status::Running {
-                continue;
+            if let Some((submission, step)) = self.still_running(tx, *id)? {
+                submissions::retry_or_fail(tx, now_ms, &submission, Event::LeaseLapsed, &fault, &step.retries)?;
             }
-            let challenge = self.challenge(&submission.challenge)?;
-            let step = challenge.step(submission.stage).ok_or_else(|| missing_stage(&submission))?;
-            submissions::retry_or_fail(tx, now_ms, &submission, Event::LeaseLapsed, &fault, &step.retries)?;
         }
         Ok(lapsed.len())
     }
+
+    /// Puts every submission back that an attempt held, because the process of its holder is dead. Returns how many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn release_attempts(&self, tx: &Transaction<'_>, now_ms: UnixMs) -> Result<usize, Error> {
+        let open = open_attempts(tx, None, &self.served()?)?;
+        for (attempt, id) in &open {
+            let fault = PROCESS_DIED.because(format!("attempt {attempt} was under way"));
+            close(tx, now_ms, *attempt, "released", Some(&fault))?;
+            if let Some((submission, step)) = self.still_running(tx, *id)? {
+                submissions::release_or_fail(tx, now_ms, &submission, &fault, &step.retries)?;
+            }
+        }
+        Ok(open.len())
+    }
+
+    /// The submission of an attempt that ended without an outcome. It may have been withdrawn while the attempt held
+    /// it: then only the attempt ends.
+    fn still_running(&self, tx: &Transaction<'_>, id: SubmissionId) -> Result<Option<(Submission, &Step)>, Error> {
+        let submission = submissions::load(tx, id)?;
+        if submission.status != Status::Running {
+            return Ok(None);
+        }
+        let step = self.challenge(&submission.challenge)?.step(submission.stage);
+        let step = step.ok_or_else(|| missing_stage(&submission))?;
+        Ok(Some((submission, step)))
+    }
+}
+
+/// Attempts of the challenges that are served, without an end, and their submissions: all of them, or those whose lease
+/// ended before this moment.
+fn open_attempts(
+    tx: &Transaction<'_>,
+    lapsed_by_ms: Option<UnixMs>,
+    served: &str,
+) -> Result<Vec<(i64, SubmissionId)>, Error> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT id, submission FROM attempts WHERE ended_ms IS NULL AND (?1 IS NULL OR lease_until_ms < ?1)
+               AND (SELECT challenge FROM submissions WHERE submissions.id = attempts.submission)
+                 IN (SELECT value FROM json_each(?2)) ORDER BY id",
+        )?
+        .query_map(params![lapsed_by_ms, served], |row| Ok((row.get(0)?, SubmissionId(row.get(1)?))))?
+        .collect::<Result<_, _>>()?)
 }
 
 /// A submission stands at a stage that its profile does not have.

@@ -28,12 +28,19 @@ pub const LEASE_LAPSED: Code = Code::new(
     "the worker did not answer before its lease ended",
     "nothing to do: it is tried again",
 );
+/// The process that was at work died.
+pub const PROCESS_DIED: Code = Code::new(
+    Class::Infra,
+    "process_died",
+    "the process ended while it was at work on this stage",
+    "nothing to do: it is begun again at once; if it repeats for one submission, report it",
+);
 /// A plan's deadline passed.
 pub const DEADLINE_LAPSED: Code = Code::new(
     Class::Infra,
     "deadline_lapsed",
-    "the jobs were not done before the plan's deadline",
-    "add CPU slots or raise the stage's timeout; it is tried again",
+    "no job of the stage ended for longer than any may take",
+    "look for workers that fail and for a machine in trouble; it is tried again",
 );
 /// Replicas of one job did not agree.
 pub const NO_QUORUM: Code = Code::new(
@@ -55,7 +62,7 @@ pub const NOT_APPROVED: Code =
 
 /// The codes of this room.
 pub const CODES: &[Code] =
-    &[IMPOSSIBLE, BUDGET_SPENT, LEASE_LAPSED, DEADLINE_LAPSED, NO_QUORUM, ARTIFACT_MISSING, NOT_APPROVED];
+    &[IMPOSSIBLE, BUDGET_SPENT, LEASE_LAPSED, PROCESS_DIED, DEADLINE_LAPSED, NO_QUORUM, ARTIFACT_MISSING, NOT_APPROVED];
 
 /// What the pipeline can fail at.
 #[derive(Debug, thiserror::Error)]

@@ -26,6 +26,9 @@ use crate::{
     stage::{Outcome, Plan, Work},
 };
 
+/// Why a run is void whose profile became shorter.
+pub(super) const STAGE_GONE: &str = "the profile does not have the run's stage any more";
+
 /// How a fold ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folded {
@@ -68,7 +71,7 @@ impl Pipeline {
         self.store()
             .db()
             .write("fold plan", move |tx| {
-                let Some(ready) = next_ready(tx, now_ms)? else { return Ok(None) };
+                let Some(ready) = next_ready(tx, now_ms, &pipeline.served()?)? else { return Ok(None) };
                 let run = ready.run;
                 let folded = pipeline.fold_in(tx, now_ms, &ready)?;
                 pipeline.reach(Point::FoldDecided);
@@ -79,11 +82,13 @@ impl Pipeline {
 
     fn fold_in(&self, tx: &Transaction<'_>, now_ms: UnixMs, ready: &Ready) -> Result<Folded, Error> {
         let challenge = self.challenge(&ready.work.challenge)?;
-        let step = challenge.step(ready.stage).ok_or_else(|| Error::Missing {
-            what: format!("stage {} of challenge `{}`", ready.stage, challenge.slug),
-        })?;
+        // Another stage may stand there now: its fold knows nothing of these records.
+        let Some(step) = challenge.step(ready.stage).filter(|step| step.name == ready.work.stage) else {
+            void_run(tx, now_ms, challenge, ready.run, None, STAGE_GONE)?;
+            return Ok(Folded::Void);
+        };
         let Some(results) = plans::results(tx, ready.plan_id)? else {
-            let fault = DEADLINE_LAPSED.because(format!("the jobs of {} took too long", ready.run));
+            let fault = DEADLINE_LAPSED.because(format!("no job of {} ended in time", ready.run));
             void_run(tx, now_ms, challenge, ready.run, Some(&fault), "deadline")?;
             return Ok(Folded::Void);
         };
@@ -92,7 +97,7 @@ impl Pipeline {
             return Ok(Folded::Void);
         }
         let outcomes = step.stage.fold(&ready.work, &ready.plan, &results);
-        if let Some(fault) = undecided_incumbent(&ready.work, &outcomes) {
+        if let Some(fault) = undecided_incumbent(tx, &ready.work, &outcomes)? {
             void_run(tx, now_ms, challenge, ready.run, Some(&fault), "an incumbent could not be tried")?;
             return Ok(Folded::Void);
         }
@@ -147,22 +152,23 @@ impl Fold<'_> {
         if !present {
             return self.leaves(contestant.submission, None);
         }
+        let undecided = match &outcome {
+            Outcome::Pass(_) => None,
+            Outcome::Reject(fault) if fault.class == Class::Miner => None,
+            Outcome::Reject(fault) | Outcome::Retry(fault) => Some(fault.to_string()),
+            Outcome::Hold(reason) => Some(reason.clone()),
+            Outcome::Jobs(_) => Some("the stage planned jobs in its fold".to_owned()),
+        };
+        // An incumbent keeps its own status, whatever kept it from being tried.
+        if let (true, Some(reason)) = (contestant.incumbent, undecided) {
+            let note = json!({ "submission": contestant.submission, "reason": reason });
+            run_event(self.tx, self.now_ms, "contestant_left", self.run, &note)?;
+            return self.leaves(contestant.submission, None);
+        }
         match outcome {
             Outcome::Pass(evidence) => self.pass(contestant, &submission, &evidence),
             Outcome::Reject(fault) if fault.class == Class::Miner => self.reject(&submission, &fault),
-            Outcome::Reject(fault) | Outcome::Retry(fault) => {
-                let fault = never_the_miners(&fault);
-                self.leaves(submission.id, None)?;
-                submissions::retry_or_fail(
-                    self.tx,
-                    self.now_ms,
-                    &submission,
-                    Event::OtherFault,
-                    &fault,
-                    &self.step.retries,
-                )
-                .map(drop)
-            }
+            Outcome::Reject(fault) | Outcome::Retry(fault) => self.retry(&submission, &never_the_miners(&fault)),
             Outcome::Hold(reason) => {
                 self.leaves(submission.id, None)?;
                 let note = json!({ "reason": reason });
@@ -171,18 +177,16 @@ impl Fold<'_> {
             }
             Outcome::Jobs(_) => {
                 let fault = super::error::IMPOSSIBLE.because(format!("the fold of `{}` planned jobs", self.step.name));
-                self.leaves(submission.id, None)?;
-                submissions::retry_or_fail(
-                    self.tx,
-                    self.now_ms,
-                    &submission,
-                    Event::OtherFault,
-                    &fault,
-                    &self.step.retries,
-                )
-                .map(drop)
+                self.retry(&submission, &fault)
             }
         }
+    }
+
+    /// Something failed that is not the miner's doing.
+    fn retry(&self, submission: &Submission, fault: &Fault) -> Result<(), Error> {
+        self.leaves(submission.id, None)?;
+        let (event, retries) = (Event::OtherFault, &self.step.retries);
+        submissions::retry_or_fail(self.tx, self.now_ms, submission, event, fault, retries).map(drop)
     }
 
     fn pass(&self, contestant: &Contestant, submission: &Submission, evidence: &Value) -> Result<(), Error> {
@@ -237,7 +241,7 @@ impl Fold<'_> {
     }
 }
 
-fn next_ready(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<Option<Ready>, Error> {
+fn next_ready(tx: &Transaction<'_>, now_ms: UnixMs, served: &str) -> Result<Option<Ready>, Error> {
     let row: Option<(i64, i64, usize, String, String)> = tx
         .prepare_cached(
             "SELECT plans.id, plans.run, plans.stage, plans.work, plans.plan FROM plans
@@ -248,9 +252,10 @@ fn next_ready(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<Option<Ready>, Err
                AND (runs.guard IS NULL OR NOT EXISTS (
                  SELECT 1 FROM runs AS other WHERE other.challenge = runs.challenge AND other.state = 'folded'
                    AND other.single = 0))
+               AND runs.challenge IN (SELECT value FROM json_each(?2))
              ORDER BY plans.id LIMIT 1",
         )?
-        .query_row([now_ms], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+        .query_row(params![now_ms, served], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
         .optional()?;
     row.map(|(plan_id, run, stage, work, plan)| {
         Ok(Ready {
@@ -277,16 +282,24 @@ fn broken_guard(tx: &Transaction<'_>, challenge: &Challenge, run: RunId) -> Resu
         .map(|guard| format!("the ranking changed from version {guard} to {present} since the run was frozen")))
 }
 
-/// An incumbent that could not be tried, for a reason that is not its own, must not lose its place: nothing is
-/// decided then.
-fn undecided_incumbent(work: &Work, outcomes: &BTreeMap<SubmissionId, Outcome>) -> Option<Fault> {
-    work.contestants.iter().filter(|contestant| contestant.incumbent).find_map(|contestant| {
-        match outcomes.get(&contestant.submission) {
-            Some(Outcome::Retry(fault)) => Some(never_the_miners(fault)),
-            Some(Outcome::Reject(fault)) if fault.class != Class::Miner => Some(fault.clone()),
-            _ => None,
+/// A paid incumbent that could not be tried, for a reason that is not its own, must not lose its place: nothing is
+/// decided then. One that is not paid has nothing to lose, and keeps nobody waiting.
+fn undecided_incumbent(
+    tx: &Transaction<'_>,
+    work: &Work,
+    outcomes: &BTreeMap<SubmissionId, Outcome>,
+) -> Result<Option<Fault>, Error> {
+    for contestant in work.contestants.iter().filter(|contestant| contestant.incumbent) {
+        let fault = match outcomes.get(&contestant.submission) {
+            Some(Outcome::Retry(fault)) => never_the_miners(fault),
+            Some(Outcome::Reject(fault)) if fault.class != Class::Miner => fault.clone(),
+            _ => continue,
+        };
+        if submissions::load(tx, contestant.submission)?.status == Status::Ranked {
+            return Ok(Some(fault));
         }
-    })
+    }
+    Ok(None)
 }
 
 /// Ends a run without a decision. Its arrivals are queued again, at once when nothing failed, or with the fault's
@@ -313,8 +326,9 @@ pub(super) fn void_run(
         }
         match fault {
             Some(fault) => {
+                let on = if fault.code == DEADLINE_LAPSED.name { Event::DeadlineLapsed } else { Event::OtherFault };
                 let step = challenge.step(submission.stage).ok_or_else(|| missing_stage(&submission))?;
-                submissions::retry_or_fail(tx, now_ms, &submission, Event::OtherFault, fault, &step.retries)?;
+                submissions::retry_or_fail(tx, now_ms, &submission, on, fault, &step.retries)?;
             }
             None => {
                 let because = Because::note(json!({ "run": run, "reason": reason }));

@@ -112,6 +112,8 @@ words! {
         BudgetSpent = "budget_spent",
         /// The attempt's lease ended without an answer.
         LeaseLapsed = "lease_lapsed",
+        /// The process that held the attempt died; another takes it up at once.
+        Released = "released",
         /// The run's or plan's deadline passed.
         DeadlineLapsed = "deadline_lapsed",
         /// The back-off is over.
@@ -183,6 +185,7 @@ pub const TABLE: &[Transition] = &{
         row(S::Running, E::OtherFault, S::Retry, Stay),
         row(S::Running, E::BudgetSpent, S::Failed, Stay),
         row(S::Running, E::LeaseLapsed, S::Retry, Stay),
+        row(S::Running, E::Released, S::Queued, Stay),
         row(S::Running, E::NeedsPerson, S::Held, Stay),
         row(S::Running, E::Superseded, S::Withdrawn, Stay),
         row(S::Waiting, E::Advanced, S::Waiting, Next),

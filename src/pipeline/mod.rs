@@ -11,6 +11,7 @@ mod decisions;
 mod error;
 mod folds;
 pub mod life;
+mod members;
 mod outbox;
 mod plans;
 pub mod points;
@@ -28,13 +29,14 @@ use std::sync::{
 };
 
 use rusqlite::params;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 pub use admission::{Admitted, Seen, Upload};
 pub use challenge::{Challenge, Challenges, IntakePolicy, RetryPolicy, RunPolicy, Step};
 pub use claims::Attempt;
 pub use error::{
     ARTIFACT_MISSING, BUDGET_SPENT, CODES, DEADLINE_LAPSED, Error, IMPOSSIBLE, LEASE_LAPSED, NO_QUORUM, NOT_APPROVED,
+    PROCESS_DIED,
 };
 pub use folds::Folded;
 pub use outbox::Letter;
@@ -44,7 +46,7 @@ pub use ranker::{Registered, Snapshot, Stored, newest as newest_ranking};
 pub use runs::Due;
 pub use story::{AttemptLine, Story, VerdictLine};
 pub use submissions::{Submission, load as load_submission};
-pub use sweep::Swept;
+pub use sweep::{Released, Swept};
 pub use vectors::{ChainSide, LETTER as WEIGHTS_LETTER, LastVector, StoredVector};
 
 use crate::{
@@ -81,13 +83,15 @@ impl Pipeline {
         challenges: Challenges,
         points: Points,
     ) -> Result<Self, Error> {
-        let rows: Vec<(String, String)> =
-            challenges.values().map(|challenge| (challenge.slug.clone(), challenge.profile_text.clone())).collect();
+        let rows: Vec<(String, String, usize)> = challenges
+            .values()
+            .map(|challenge| (challenge.slug.clone(), challenge.profile_text.clone(), challenge.steps.len()))
+            .collect();
         let now_ms = clock.now_ms();
         store
             .db()
             .write("open challenges", move |tx| {
-                for (slug, profile) in &rows {
+                for (slug, profile, steps) in &rows {
                     let digest = Digest::of(profile.as_bytes()).to_string();
                     let changed = tx.execute(
                         "INSERT INTO challenges (slug, profile, profile_digest, added_ms) VALUES (?1, ?2, ?3, ?4)
@@ -98,7 +102,9 @@ impl Pipeline {
                     if changed == 1 {
                         events::append(tx, now_ms, "profile", slug, &serde_json::json!({ "digest": digest }))?;
                     }
+                    submissions::keep_in_profile(tx, slug, *steps)?;
                 }
+                plans::forgive_absence(tx, now_ms)?;
                 Ok::<_, Error>(())
             })
             .await?;
@@ -137,14 +143,20 @@ impl Pipeline {
         self.inner.challenges.get(slug).ok_or_else(|| Error::Missing { what: format!("challenge `{slug}`") })
     }
 
+    /// The slugs of the challenges as a JSON array, for queries over what may be worked on. What belongs to a challenge
+    /// that is not served now waits until it is served again, and nobody else waits for it.
+    fn served(&self) -> Result<String, Error> {
+        Ok(serde_json::to_string(&self.inner.challenges.keys().collect::<Vec<_>>())?)
+    }
+
     /// Rings the bell: whoever waits in [`Self::bell`] looks again.
     pub fn nudge(&self) {
         self.inner.bell.notify_waiters();
     }
 
-    /// Waits for the bell. Rings may be missed between calls, so waiters also look periodically.
-    pub async fn bell(&self) {
-        self.inner.bell.notified().await;
+    /// The next ring of the bell, from now on: whoever takes this before looking misses none.
+    pub fn bell(&self) -> Notified<'_> {
+        self.inner.bell.notified()
     }
 
     /// The challenges' slugs, beginning one further at every call.

@@ -44,6 +44,37 @@ pub enum Taken {
 /// How long a claimed replica may be silent.
 pub const REPLICA_LEASE_MS: u64 = 30_000;
 
+/// How much longer than its longest job, tried as often as it may be, a plan waits for a sign of life: the back-offs.
+const PATIENCE_MS: u64 = 300_000;
+
+/// How long a plan may show no progress. One job, done again and again, must not end it.
+fn patience_ms(plan: &Plan) -> u64 {
+    let tries = plan.jobs.iter().map(|job| job.timeout_ms.saturating_mul(u64::from(job.retries) + 1));
+    plan.deadline_ms.max(tries.max().unwrap_or(0).saturating_add(PATIENCE_MS))
+}
+
+/// A replica of this job ended, one way or the other: its plan has as long as at the beginning. A plan has so many
+/// replicas and each so many tries, so that it ends, and how many jobs there are, and who else uses the machine, does
+/// not end it earlier.
+fn progressed(tx: &Transaction<'_>, now_ms: UnixMs, job: JobId) -> Result<(), Error> {
+    tx.prepare_cached(
+        "UPDATE plans SET deadline_ms = max(deadline_ms, ?1 + json_extract(plan, '$.deadline_ms'))
+         WHERE id = (SELECT plan FROM jobs WHERE id = ?2) AND state = 'open'",
+    )?
+    .execute(params![now_ms, job.0])?;
+    Ok(())
+}
+
+/// Nobody could work while the process was not there: every open plan has as long as at the beginning.
+pub(super) fn forgive_absence(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE plans SET deadline_ms = max(deadline_ms, ?1 + json_extract(plan, '$.deadline_ms'))
+         WHERE state = 'open'",
+        [now_ms],
+    )?;
+    Ok(())
+}
+
 /// Writes a plan with its jobs and replicas.
 pub(super) fn create(
     tx: &Transaction<'_>,
@@ -54,6 +85,7 @@ pub(super) fn create(
     work: &Work,
     plan: &Plan,
 ) -> Result<(), Error> {
+    let plan = &Plan { deadline_ms: patience_ms(plan), ..plan.clone() };
     tx.prepare_cached(
         "INSERT INTO plans (run, stage, work, plan, state, deadline_ms, created_ms)
          VALUES (?1, ?2, ?3, ?4, 'open', ?5, ?6)",
@@ -216,25 +248,6 @@ impl Pipeline {
             })
             .await
     }
-
-    /// Gives back what a worker of this name still held when its process died: the name is taken again, so nobody
-    /// works under the old claims. Not a failure of theirs; the next claim raises the token. Answers how many.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn release_replicas_of(&self, worker: &str) -> Result<usize, Error> {
-        let worker = worker.to_owned();
-        self.store()
-            .db()
-            .write("release replicas", move |tx| {
-                Ok(tx.execute(
-                    "UPDATE replicas SET state = 'queued', worker = NULL, lease_until_ms = NULL
-                     WHERE worker = ?1 AND state = 'leased'",
-                    [worker],
-                )?)
-            })
-            .await
-    }
 }
 
 fn claim_in(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &str, worker: &str) -> Result<Option<Claim>, Error> {
@@ -277,6 +290,7 @@ fn finish_in(
             if changed != 1 {
                 return Err(Error::Stale { what: format!("replica {}", claim.replica) });
             }
+            progressed(tx, now_ms, claim.job.id)?;
             settle(tx, now_ms, claim.job.id)
         }
     }
@@ -308,6 +322,7 @@ fn fail_replica(tx: &Transaction<'_>, now_ms: UnixMs, replica: i64, token: i64, 
         "INSERT INTO replica_failures (replica, token, worker, fault, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(params![replica, token, worker, serde_json::to_string(fault)?, now_ms])?;
+    progressed(tx, now_ms, JobId(job))?;
     let failures = failures + 1;
     if failures > retries {
         let answer: Result<Records, Fault> = Err(fault.clone());
@@ -387,6 +402,17 @@ pub(super) fn sweep_replicas(tx: &Transaction<'_>, now_ms: UnixMs) -> Result<usi
         fail_replica(tx, now_ms, *replica, *token, &fault)?;
     }
     Ok(lapsed.len())
+}
+
+/// Puts back what the workers of this machine still held when their process died: their names are taken again, so nobody
+/// works under the old claims. Not a failure of the job's; the next claim raises the token. Returns how many.
+pub(super) fn release_replicas(tx: &Transaction<'_>, machine: &str) -> Result<usize, Error> {
+    let prefix = format!("{machine}/");
+    Ok(tx.execute(
+        "UPDATE replicas SET state = 'queued', worker = NULL, lease_until_ms = NULL
+         WHERE substr(worker, 1, length(?1)) = ?1 AND state = 'leased'",
+        [prefix],
+    )?)
 }
 
 /// The settled results of a plan in its order, or `None` while a job is open.

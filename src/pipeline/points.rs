@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 words! {
     /// A moment at which a crash must lose nothing and repeat nothing that can be seen.
     Point {
+        /// An upload's bytes are kept; it is not joined to its commitment.
+        UploadKept = "upload_kept",
+        /// An upload is joined; its sender was not told.
+        UploadRecorded = "upload_recorded",
         /// An attempt is committed; its stage has not begun.
         AttemptClaimed = "attempt_claimed",
         /// A stage has decided; nothing is committed.
@@ -26,6 +30,10 @@ words! {
         ReplicaDone = "replica_done",
         /// A replica's answer is committed.
         ReplicaRecorded = "replica_recorded",
+        /// A finalized block is read; nothing of it is committed.
+        BlockRead = "block_read",
+        /// A finalized block is committed; nobody was told.
+        BlockRecorded = "block_recorded",
         /// A fold has decided inside its transaction; nothing is committed.
         FoldDecided = "fold_decided",
         /// A fold is committed.

@@ -14,7 +14,7 @@ use super::{
     claims::run_event,
     life::{Event, Status},
     points::Point,
-    submissions::{self, Because, Submission},
+    submissions::{self, Because, Submission, parsed},
 };
 use crate::{
     clock::UnixMs,
@@ -61,6 +61,11 @@ pub struct Stored {
     pub input: Input,
     /// What it said.
     pub ranking: Ranking,
+    /// The text of the profile that it was made under; `None` where it was not kept.
+    #[serde(skip)]
+    pub profile: Option<String>,
+    /// The bundle that proves it, once it is stored.
+    pub evidence: Option<Digest>,
     /// When it was made.
     pub at_ms: UnixMs,
 }
@@ -69,6 +74,8 @@ pub struct Stored {
 struct Due {
     run: Option<RunId>,
     version: i64,
+    /// How many changes the input holds that no ranking had seen.
+    changes: i64,
     input: Input,
     /// Older submissions of hotkeys whose newer one takes their place.
     replaced: Vec<SubmissionId>,
@@ -81,12 +88,23 @@ impl Pipeline {
     /// When the store fails.
     pub async fn rank(&self, snapshot: &Snapshot) -> Result<Vec<String>, Error> {
         let mut ranked = Vec::new();
-        for challenge in self.challenges().values() {
-            while self.rank_one(challenge, snapshot).await? {
-                ranked.push(challenge.slug.clone());
-            }
+        while let Some(challenge) = self.rank_next(snapshot).await? {
+            ranked.push(challenge);
         }
         Ok(ranked)
+    }
+
+    /// Ranks one challenge that is due, once. Returns it; `None` when none is due.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn rank_next(&self, snapshot: &Snapshot) -> Result<Option<String>, Error> {
+        for challenge in self.challenges().values() {
+            if self.rank_one(challenge, snapshot).await? {
+                return Ok(Some(challenge.slug.clone()));
+            }
+        }
+        Ok(None)
     }
 
     async fn rank_one(&self, challenge: &Challenge, snapshot: &Snapshot) -> Result<bool, Error> {
@@ -141,27 +159,50 @@ impl Pipeline {
 /// # Errors
 /// When the store fails.
 pub fn newest(conn: &Connection, challenge: &str) -> Result<Option<Stored>, Error> {
-    let row: Option<(i64, Option<i64>, u64, String, String, UnixMs)> = conn
+    let row: Option<Row> = conn
         .prepare_cached(
-            "SELECT version, run, block, input, ranking, at_ms FROM rankings WHERE challenge = ?1
+            "SELECT version, run, block, input, ranking, profile, evidence, at_ms FROM rankings WHERE challenge = ?1
              ORDER BY version DESC LIMIT 1",
         )?
         .query_row([challenge], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            Ok(Row {
+                version: row.get(0)?,
+                run: row.get(1)?,
+                block: row.get(2)?,
+                input: row.get(3)?,
+                ranking: row.get(4)?,
+                profile: row.get(5)?,
+                evidence: row.get(6)?,
+                at_ms: row.get(7)?,
+            })
         })
         .optional()?;
-    row.map(|(version, run, block, input, ranking, at_ms)| {
+    row.map(|row| {
         Ok(Stored {
             challenge: challenge.to_owned(),
-            version,
-            run: run.map(RunId),
-            block,
-            input: serde_json::from_str(&input)?,
-            ranking: serde_json::from_str(&ranking)?,
-            at_ms,
+            version: row.version,
+            run: row.run.map(RunId),
+            block: row.block,
+            input: serde_json::from_str(&row.input)?,
+            ranking: serde_json::from_str(&row.ranking)?,
+            profile: row.profile,
+            evidence: row.evidence.map(|text| parsed("evidence", text)).transpose()?,
+            at_ms: row.at_ms,
         })
     })
     .transpose()
+}
+
+/// A ranking's columns as they are read.
+struct Row {
+    version: i64,
+    run: Option<i64>,
+    block: u64,
+    input: String,
+    ranking: String,
+    profile: Option<String>,
+    evidence: Option<String>,
+    at_ms: UnixMs,
 }
 
 fn find_due(
@@ -177,17 +218,22 @@ fn find_due(
         )?
         .query_row([&challenge.slug], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let (version, dirty): (i64, bool) = conn
+    let (version, changes): (i64, i64) = conn
         .prepare_cached("SELECT ranking_version, dirty FROM challenges WHERE slug = ?1")?
         .query_row([&challenge.slug], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if run.is_none() && !dirty {
+    if run.is_none() && changes == 0 {
         return Ok(None);
     }
     let previous = newest(conn, &challenge.slug)?;
     let number = run.map_or_else(|| previous.as_ref().map_or(0, |stored| stored.input.run), |(_, number)| number);
     let run = run.map(|(id, _)| RunId(id));
     let mut entries = match run {
-        Some(run) => entries_of_run(conn, run)?,
+        Some(run) => {
+            let mut entries = entries_of_run(conn, run)?;
+            entries.extend(departed(conn, challenge, snapshot, &entries)?);
+            entries.sort_by_key(|(submission, _)| (submission.priority, submission.id));
+            entries
+        }
         None => entries_of_challenge(conn, challenge)?,
     };
     let replaced = drop_replaced(&mut entries);
@@ -205,7 +251,7 @@ fn find_due(
         decisions: decisions(conn, &challenge.slug)?,
         block: snapshot.block,
     };
-    Ok(Some(Due { run, version, input, replaced }))
+    Ok(Some(Due { run, version, changes, input, replaced }))
 }
 
 /// Contestants of the run that were judged, with the fault of those that were rejected in it.
@@ -225,6 +271,36 @@ fn entries_of_run(conn: &Connection, run: RunId) -> Result<Vec<(Submission, Opti
         }
     }
     Ok(found)
+}
+
+/// Paid submissions that were left out of the run because their registration ended: the rule must see that they may not
+/// be paid any more, for it may remember them.
+fn departed(
+    conn: &Connection,
+    challenge: &Challenge,
+    snapshot: &Snapshot,
+    entries: &[(Submission, Option<Fault>)],
+) -> Result<Vec<(Submission, Option<Fault>)>, Error> {
+    let mut paid = paid(conn, challenge)?;
+    paid.retain(|submission| {
+        !is_eligible(snapshot, submission) && !entries.iter().any(|(entry, _)| entry.id == submission.id)
+    });
+    Ok(paid.into_iter().map(|submission| (submission, None)).collect())
+}
+
+/// A hotkey that registered after it had committed is another miner, as far as this commitment goes.
+fn is_eligible(snapshot: &Snapshot, submission: &Submission) -> bool {
+    let registered = snapshot.registered.get(&submission.hotkey);
+    registered.is_some_and(|registered| registered.since_block <= submission.committed.block)
+}
+
+/// Submissions that the present ranking pays.
+fn paid(conn: &Connection, challenge: &Challenge) -> Result<Vec<Submission>, Error> {
+    let sql = format!(
+        "SELECT {} FROM submissions WHERE challenge = ?1 AND status = 'ranked' ORDER BY id",
+        Submission::COLUMNS
+    );
+    submissions::select(conn, &sql, params![challenge.slug])
 }
 
 /// Everybody who passed the last stage, for a challenge that is ranked without a run.
@@ -280,16 +356,12 @@ fn entry(
         let text: String = row.get(1)?;
         evidence.insert(row.get(0)?, serde_json::from_str(&text)?);
     }
-    let eligible = snapshot
-        .registered
-        .get(&submission.hotkey)
-        .is_some_and(|registered| registered.since_block <= submission.committed.block);
     Ok(Entry {
         submission: submission.id,
         hotkey: submission.hotkey,
         artifact: submission.artifact.unwrap_or(Digest([0; 32])),
         priority: submission.priority,
-        eligible,
+        eligible: is_eligible(snapshot, submission),
         fault,
         evidence,
     })
@@ -332,17 +404,17 @@ fn store(
     ranking: &Ranking,
 ) -> Result<bool, Error> {
     let changed = tx.execute(
-        "UPDATE challenges SET ranking_version = ranking_version + 1, dirty = 0
+        "UPDATE challenges SET ranking_version = ranking_version + 1, dirty = dirty - ?3
          WHERE slug = ?1 AND ranking_version = ?2",
-        params![challenge.slug, due.version],
+        params![challenge.slug, due.version, due.changes],
     )?;
     if changed != 1 {
         return Ok(false);
     }
     let version = due.version + 1;
     tx.execute(
-        "INSERT INTO rankings (challenge, version, run, block, input, ranking, at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO rankings (challenge, version, run, block, input, ranking, profile, at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             challenge.slug,
             version,
@@ -350,6 +422,7 @@ fn store(
             due.input.block,
             serde_json::to_string(&due.input)?,
             serde_json::to_string(ranking)?,
+            challenge.profile_text,
             now_ms
         ],
     )?;
@@ -377,11 +450,7 @@ fn store(
 fn unseen(tx: &Transaction<'_>, challenge: &Challenge, due: &Due) -> Result<Vec<Submission>, Error> {
     let seen: BTreeSet<SubmissionId> =
         due.input.entries.iter().map(|entry| entry.submission).chain(due.replaced.iter().copied()).collect();
-    let sql = format!(
-        "SELECT {} FROM submissions WHERE challenge = ?1 AND status = 'ranked' ORDER BY id",
-        Submission::COLUMNS
-    );
-    let mut paid = submissions::select(tx, &sql, params![challenge.slug])?;
+    let mut paid = paid(tx, challenge)?;
     paid.retain(|submission| !seen.contains(&submission.id));
     Ok(paid)
 }

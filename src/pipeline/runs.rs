@@ -10,10 +10,10 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde_json::json;
 
 use super::{
-    Challenge, Error, Pipeline,
+    Challenge, Error, Pipeline, Step,
     claims::run_event,
-    life::Event,
-    plans,
+    life::{Event, Status},
+    members, plans,
     submissions::{self, Because, Submission},
 };
 use crate::{
@@ -23,6 +23,10 @@ use crate::{
     ids::{Digest, Priority, RunId, SubmissionId},
     stage::{Outcome, RunFacts, RunSeed, Work},
 };
+
+/// How far behind the finalized chain a run may close: a day of blocks. An appliance that is later than that cannot keep
+/// up with its profile, and lets the runs in between go.
+const CLOSING_LATE_BLOCKS: u64 = 7_200;
 
 /// A run whose next stage must be planned.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,7 +70,7 @@ impl Pipeline {
             .store()
             .db()
             .write("close run", move |tx| {
-                let arrivals = arrivals(tx, &challenge, block)?;
+                let arrivals = arrivals(tx, &challenge, block.saturating_add(1))?;
                 freeze(tx, now_ms, &challenge, block, arrivals)
             })
             .await;
@@ -132,12 +136,13 @@ impl Pipeline {
             .await
     }
 
-    /// The runs whose present stage has no plan yet.
+    /// The runs whose present stage has no plan yet. One whose stage is not in the profile any more is void.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn unplanned(&self) -> Result<Vec<Due>, Error> {
         let pipeline = self.clone();
+        let now_ms = self.clock().now_ms();
         self.store()
             .db()
             .write("find unplanned runs", move |tx| {
@@ -145,15 +150,19 @@ impl Pipeline {
                     .prepare_cached(
                         "SELECT id, challenge, stage FROM runs WHERE state = 'running' AND NOT EXISTS (
                            SELECT 1 FROM plans WHERE plans.run = runs.id AND plans.stage = runs.stage
-                             AND plans.state <> 'void') ORDER BY id",
+                             AND plans.state <> 'void')
+                           AND challenge IN (SELECT value FROM json_each(?1)) ORDER BY id",
                     )?
-                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                    .query_map([pipeline.served()?], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                     .collect::<Result<_, _>>()?;
                 let mut due = Vec::new();
                 for (run, slug, stage) in rows {
-                    let challenge = pipeline.challenge(&slug)?;
-                    let work = work_of(tx, challenge, RunId(run), stage)?;
-                    due.push(Due { run: RunId(run), stage, work });
+                    let (challenge, run) = (pipeline.challenge(&slug)?, RunId(run));
+                    let Some(step) = challenge.step(stage) else {
+                        super::folds::void_run(tx, now_ms, challenge, run, None, super::folds::STAGE_GONE)?;
+                        continue;
+                    };
+                    due.push(Due { run, stage, work: work_of(tx, challenge, step, run)? });
                 }
                 Ok(due)
             })
@@ -190,9 +199,20 @@ impl Pipeline {
     }
 }
 
-/// Says that the challenge's ranking must be made anew.
+/// The block of the newest run that closed or is about to. What is uploaded from then on belongs to a later one.
+pub(super) fn last_closing(tx: &Transaction<'_>, challenge: &str) -> Result<Option<u64>, Error> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT max(block) FROM (SELECT closed_block AS block FROM runs WHERE challenge = ?1 AND single = 0
+               UNION ALL SELECT closing_block FROM challenges WHERE slug = ?1)",
+        )?
+        .query_row([challenge], |row| row.get(0))?)
+}
+
+/// Says that the challenge's ranking must be made anew. Counted, so that a ranking that was being made meanwhile takes
+/// away only what it has seen.
 pub(super) fn mark_dirty(tx: &Transaction<'_>, challenge: &str) -> Result<(), Error> {
-    tx.execute("UPDATE challenges SET dirty = 1 WHERE slug = ?1", [challenge])?;
+    tx.execute("UPDATE challenges SET dirty = dirty + 1 WHERE slug = ?1", [challenge])?;
     Ok(())
 }
 
@@ -201,28 +221,72 @@ fn close_due(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &Challenge, block:
         Opens::Operator => Ok(Vec::new()),
         Opens::Arrival => {
             let mut closed = Vec::new();
-            for submission in arrivals(tx, challenge, block)? {
+            for submission in arrivals(tx, challenge, block.saturating_add(1))? {
                 closed.extend(freeze(tx, now_ms, challenge, block, vec![submission])?);
             }
             Ok(closed)
         }
         Opens::Blocks => {
-            let due = block > 0 && block.is_multiple_of(challenge.run.every_blocks.max(1));
-            if !due || is_busy(tx, &challenge.slug)? {
-                return Ok(Vec::new());
-            }
-            let wanted = !arrivals(tx, challenge, block)?.is_empty()
-                || on_their_way(tx, challenge, block)?
-                || owes_round(tx, challenge)?;
-            if wanted {
-                tx.execute("UPDATE challenges SET closing_block = ?1 WHERE slug = ?2", params![block, challenge.slug])?;
-            }
+            set_closing(tx, challenge, block)?;
             freeze_closing(tx, now_ms, challenge)
         }
     }
 }
 
-/// Freezes the run of a challenge that closed at a block, as soon as everything uploaded by that block has come
+/// Decides at which block the next run of a challenge closes, once nothing is under way any more.
+fn set_closing(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<(), Error> {
+    let set: Option<u64> =
+        tx.query_row("SELECT closing_block FROM challenges WHERE slug = ?1", [&challenge.slug], |row| row.get(0))?;
+    if set.is_some() || is_busy(tx, &challenge.slug)? {
+        return Ok(());
+    }
+    if let Some(due) = next_closing(tx, challenge, block)? {
+        tx.execute("UPDATE challenges SET closing_block = ?1 WHERE slug = ?2", params![due, challenge.slug])?;
+    }
+    Ok(())
+}
+
+/// The first block that closes a run after the last one, at which anything waited; `None` before it is finalized. It
+/// is a function of what was uploaded when, and never of how long the last run took: a run whose block passed while
+/// another was under way is made up for, with the contestants and the seeds of that block.
+fn next_closing(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<Option<u64>, Error> {
+    let last: Option<u64> = tx
+        .prepare_cached("SELECT max(closed_block) FROM runs WHERE challenge = ?1 AND single = 0")?
+        .query_row([&challenge.slug], |row| row.get(0))?;
+    let after = last.map_or(1, |last| last.saturating_add(1));
+    let since = if owes_round(tx, challenge)? {
+        Some(after)
+    } else {
+        oldest_upload(tx, challenge)?.map(|uploaded| uploaded.saturating_add(1))
+    };
+    let Some(since) = since else { return Ok(None) };
+    let every = challenge.run.every_blocks.max(1);
+    let due = since.max(after).div_ceil(every).saturating_mul(every);
+    let newest = block / every * every;
+    if due > newest {
+        return Ok(None);
+    }
+    Ok(Some(if newest - due > CLOSING_LATE_BLOCKS { newest } else { due }))
+}
+
+/// The upload block of the oldest that waits for a run, or is on its way there.
+fn oldest_upload(tx: &Transaction<'_>, challenge: &Challenge) -> Result<Option<u64>, Error> {
+    let mut statement = tx.prepare_cached(
+        "SELECT stage, status, upload_block FROM submissions WHERE challenge = ?1 AND status IN ('queued', 'running')
+           AND upload_block IS NOT NULL ORDER BY upload_block",
+    )?;
+    let entry = challenge.run_entries().first().copied().unwrap_or(0);
+    let mut rows = statement.query([&challenge.slug])?;
+    while let Some(row) = rows.next()? {
+        let (stage, status): (usize, String) = (row.get(0)?, row.get(1)?);
+        if stage < entry || (status == "queued" && challenge.is_run_stage(stage)) {
+            return Ok(Some(row.get(2)?));
+        }
+    }
+    Ok(None)
+}
+
+/// Freezes the run of a challenge that closed at a block, as soon as everything uploaded before that block has come
 /// through the stages before the run: who takes part must not depend on how fast we are.
 fn freeze_closing(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &Challenge) -> Result<Vec<RunId>, Error> {
     let closing: Option<u64> =
@@ -233,37 +297,41 @@ fn freeze_closing(tx: &Transaction<'_>, now_ms: UnixMs, challenge: &Challenge) -
     }
     tx.execute("UPDATE challenges SET closing_block = NULL WHERE slug = ?1", [&challenge.slug])?;
     let waiting = arrivals(tx, challenge, block)?;
+    // Whoever was on the way may have been turned away: then there is no reason for a run at this block.
+    if waiting.is_empty() && !owes_round(tx, challenge)? {
+        return Ok(Vec::new());
+    }
     Ok(freeze(tx, now_ms, challenge, block, waiting)?.into_iter().collect())
 }
 
-/// Whether something uploaded by this block is still in a stage before the runs. One that waits for a retry is not
+/// Whether something uploaded before this block is still in a stage before the runs. One that waits for a retry is not
 /// waited for: it takes part in the next run.
-fn on_their_way(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<bool, Error> {
+fn on_their_way(tx: &Transaction<'_>, challenge: &Challenge, before_block: u64) -> Result<bool, Error> {
     let entry = challenge.run_entries().first().copied().unwrap_or(0);
     let found: Option<i64> = tx
         .prepare_cached(
             "SELECT 1 FROM submissions WHERE challenge = ?1 AND stage < ?2 AND status IN ('queued', 'running')
-               AND upload_block <= ?3 LIMIT 1",
+               AND upload_block < ?3 LIMIT 1",
         )?
-        .query_row(params![challenge.slug, entry, block], |row| row.get(0))
+        .query_row(params![challenge.slug, entry, before_block], |row| row.get(0))
         .optional()?;
     Ok(found.is_some())
 }
 
-/// Submissions that wait to be taken into a run, by priority.
-fn arrivals(tx: &Transaction<'_>, challenge: &Challenge, block: u64) -> Result<Vec<Submission>, Error> {
+/// Submissions uploaded before this block that wait to be taken into a run, by priority.
+fn arrivals(tx: &Transaction<'_>, challenge: &Challenge, before_block: u64) -> Result<Vec<Submission>, Error> {
     let mut found = Vec::new();
     for entry in challenge.run_entries() {
         let sql = format!(
             "SELECT {} FROM submissions WHERE challenge = ?1 AND status = 'queued' AND stage BETWEEN ?2 AND ?3
-               AND upload_block <= ?4 ORDER BY priority_block, priority_index, id LIMIT ?5",
+               AND upload_block < ?4 ORDER BY priority_block, priority_index, id LIMIT ?5",
             Submission::COLUMNS
         );
         let end = (entry..challenge.steps.len()).take_while(|stage| challenge.is_run_stage(*stage)).last();
         found.extend(submissions::select(
             tx,
             &sql,
-            params![challenge.slug, entry, end.unwrap_or(entry), block, challenge.run.contestants_max],
+            params![challenge.slug, entry, end.unwrap_or(entry), before_block, challenge.run.contestants_max],
         )?);
         // One that left an earlier run half-way begins the next from its first stage.
         for submission in &mut found {
@@ -307,6 +375,8 @@ fn owes_round(tx: &Transaction<'_>, challenge: &Challenge) -> Result<bool, Error
     Ok(since.is_some_and(|since| since < challenge.run.rounds_after_arrival))
 }
 
+/// Finished submissions that play again, as far as their hotkeys are still registered: whoever has left the subnet owns
+/// nothing in it any more, and takes no place.
 fn incumbents(tx: &Transaction<'_>, challenge: &Challenge) -> Result<Vec<Submission>, Error> {
     let statuses = match challenge.run.incumbents {
         Incumbents::None => return Ok(Vec::new()),
@@ -315,10 +385,12 @@ fn incumbents(tx: &Transaction<'_>, challenge: &Challenge) -> Result<Vec<Submiss
     };
     let sql = format!(
         "SELECT {} FROM submissions WHERE challenge = ?1 AND status IN ({statuses})
-         ORDER BY status = 'lost', priority_block, priority_index, id LIMIT ?2",
+         ORDER BY priority_block, priority_index, id",
         Submission::COLUMNS
     );
-    submissions::select(tx, &sql, params![challenge.slug, challenge.run.contestants_max])
+    let mut found = submissions::select(tx, &sql, params![challenge.slug])?;
+    members::keep_registered(tx, &mut found)?;
+    Ok(found)
 }
 
 /// Fixes the contestants of a new run. Nothing happens when there is nobody to compare.
@@ -335,7 +407,10 @@ fn freeze(
         return Ok(None);
     };
     let room = usize::try_from(challenge.run.contestants_max).unwrap_or(usize::MAX);
-    let taken: Vec<Submission> = incumbents.into_iter().chain(arrivals).take(room).collect();
+    // The paid defend their place; then whoever is new. One that lost may try again where there is room.
+    let (paid, lost): (Vec<_>, Vec<_>) =
+        incumbents.into_iter().partition(|submission| submission.status == Status::Ranked);
+    let taken: Vec<Submission> = paid.into_iter().chain(arrivals).chain(lost).take(room).collect();
     let new = taken.iter().filter(|submission| !submission.status.is_finished()).count();
     let run = insert_run(tx, now_ms, challenge, block, stage, new, false)?;
     for submission in &taken {
@@ -451,10 +526,7 @@ pub(super) fn contestants(tx: &Transaction<'_>, run: RunId) -> Result<Vec<Contes
     Ok(found)
 }
 
-fn work_of(tx: &Transaction<'_>, challenge: &Challenge, run: RunId, stage: usize) -> Result<Work, Error> {
-    let step = challenge
-        .step(stage)
-        .ok_or_else(|| Error::Missing { what: format!("stage {stage} of challenge `{}`", challenge.slug) })?;
+fn work_of(tx: &Transaction<'_>, challenge: &Challenge, step: &Step, run: RunId) -> Result<Work, Error> {
     Ok(Work {
         challenge: challenge.slug.clone(),
         stage: step.name.clone(),

@@ -4,7 +4,7 @@
 //! the verbs call it.
 
 use rusqlite::params;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -22,7 +22,7 @@ use crate::{
 const EVENTS_MAX: u32 = 500;
 
 /// One try at a stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptLine {
     /// The attempt's row.
     pub attempt: i64,
@@ -39,7 +39,7 @@ pub struct AttemptLine {
 }
 
 /// One stage's verdict.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerdictLine {
     /// The run, for a stage of scope `run`.
     pub run: Option<RunId>,
@@ -56,12 +56,10 @@ pub struct VerdictLine {
 }
 
 /// Everything about one submission.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Story {
     /// Where it stands.
     pub submission: Submission,
-    /// The name of its stage.
-    pub stage_name: String,
     /// What happened to it, oldest first.
     pub events: Vec<events::Event>,
     /// Tries at stages.
@@ -78,20 +76,13 @@ impl Pipeline {
     /// # Errors
     /// `Missing` when there is no such submission.
     pub async fn story(&self, id: SubmissionId) -> Result<Story, Error> {
-        let pipeline = self.clone();
         self.store()
             .db()
             .read(move |conn| {
                 let submission = submissions::load(conn, id)?;
-                let stage_name = pipeline
-                    .challenge(&submission.challenge)
-                    .ok()
-                    .and_then(|challenge| challenge.step(submission.stage))
-                    .map_or_else(String::new, |step| step.name.clone());
                 let place = super::newest_ranking(conn, &submission.challenge)?
                     .and_then(|stored| stored.ranking.rows.into_iter().find(|row| row.submission == Some(id)));
                 Ok(Story {
-                    stage_name,
                     events: events::page_of(conn, &id.to_string(), 0, EVENTS_MAX)?,
                     attempts: attempts(conn, id)?,
                     verdicts: verdicts(conn, id)?,

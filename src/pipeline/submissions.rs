@@ -210,6 +210,44 @@ pub(super) fn retry_or_fail(
     fault: &Fault,
     policy: &RetryPolicy,
 ) -> Result<Submission, Error> {
+    let (count, allowed) = count_retry(tx, submission, fault, policy)?;
+    if count > allowed {
+        return apply(tx, now_ms, submission, Event::BudgetSpent, Because::fault(fault));
+    }
+    let wait_ms = policy.backoff_ms(count, fault.class);
+    let because = Because {
+        fault: Some(fault.clone()),
+        due_ms: Some(now_ms.saturating_add(wait_ms)),
+        note: json!({ "retry": count, "of": allowed }),
+    };
+    apply(tx, now_ms, submission, on, because)
+}
+
+/// The same without a wait: what stopped the attempt is over. It counts all the same, so that a submission under which
+/// the process dies again and again is given up.
+pub(super) fn release_or_fail(
+    tx: &Transaction<'_>,
+    now_ms: UnixMs,
+    submission: &Submission,
+    fault: &Fault,
+    policy: &RetryPolicy,
+) -> Result<Submission, Error> {
+    let (count, allowed) = count_retry(tx, submission, fault, policy)?;
+    if count > allowed {
+        return apply(tx, now_ms, submission, Event::BudgetSpent, Because::fault(fault));
+    }
+    let note = json!({ "retry": count, "of": allowed, "reason": fault.to_string() });
+    apply(tx, now_ms, submission, Event::Released, Because::note(note))
+}
+
+/// Counts one more try at the submission's stage for a fault of this class. Answers how many there were, and how many
+/// may be.
+fn count_retry(
+    tx: &Transaction<'_>,
+    submission: &Submission,
+    fault: &Fault,
+    policy: &RetryPolicy,
+) -> Result<(u32, u32), Error> {
     let count: u32 = tx
         .prepare_cached(
             "INSERT INTO retries (submission, stage, class, count) VALUES (?1, ?2, ?3, 1)
@@ -223,16 +261,17 @@ pub(super) fn retry_or_fail(
         Class::Operator => u32::MAX,
         Class::Infra | Class::Miner => policy.infra,
     };
-    if count > allowed {
-        return apply(tx, now_ms, submission, Event::BudgetSpent, Because::fault(fault));
-    }
-    let wait_ms = policy.backoff_ms(count, fault.class);
-    let because = Because {
-        fault: Some(fault.clone()),
-        due_ms: Some(now_ms.saturating_add(wait_ms)),
-        note: json!({ "retry": count, "of": allowed }),
-    };
-    apply(tx, now_ms, submission, on, because)
+    Ok((count, allowed))
+}
+
+/// Puts unfinished submissions that stand behind the end of a profile which has become shorter at its last stage: they
+/// have passed what came before it, and must not wait for a stage that never comes.
+pub(super) fn keep_in_profile(tx: &Transaction<'_>, challenge: &str, steps: usize) -> Result<usize, Error> {
+    Ok(tx.execute(
+        "UPDATE submissions SET stage = ?2 WHERE challenge = ?1 AND stage > ?2
+           AND status IN ('queued', 'running', 'waiting', 'retry', 'held')",
+        params![challenge, steps.saturating_sub(1)],
+    )?)
 }
 
 /// Records a verdict. Verdicts are never updated; a later one succeeds an earlier.

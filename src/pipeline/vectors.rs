@@ -32,6 +32,8 @@ pub const LETTER: &str = "weights";
 pub struct StoredVector {
     /// Its row.
     pub id: i64,
+    /// The subnet it is for.
+    pub netuid: u16,
     /// The block of the snapshot it was made at.
     pub block: u64,
     /// What was sent.
@@ -87,6 +89,85 @@ impl Pipeline {
             .await
     }
 
+    /// Whether a challenge has a newest ranking whose bundle is not stored.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_unproven_ranking(&self) -> Result<bool, Error> {
+        let slugs: Vec<String> = self.challenges().keys().cloned().collect();
+        self.store()
+            .db()
+            .read(move |conn| {
+                for slug in slugs {
+                    let unproven: Option<bool> = conn
+                        .prepare_cached(
+                            "SELECT evidence IS NULL FROM rankings WHERE challenge = ?1 ORDER BY version DESC LIMIT 1",
+                        )?
+                        .query_row([slug], |row| row.get(0))
+                        .optional()?;
+                    if unproven == Some(true) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            })
+            .await
+    }
+
+    /// Records the bundle of these rankings; those that have one keep it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn rankings_proven(&self, rankings: Value, evidence: Digest) -> Result<(), Error> {
+        let now_ms = self.clock().now_ms();
+        self.store()
+            .db()
+            .write("rankings proven", move |tx| {
+                for (slug, version) in rankings.as_object().into_iter().flatten() {
+                    tx.execute(
+                        "UPDATE rankings SET evidence = ?1 WHERE challenge = ?2 AND version = ?3 AND evidence IS NULL",
+                        params![evidence.to_string(), slug, version.as_i64()],
+                    )?;
+                }
+                let data = json!({ "rankings": rankings, "evidence": evidence });
+                events::append(tx, now_ms, "evidence_stored", &evidence.to_string(), &data)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Records why weights cannot be set now: an event when it is another reason than before, and a count.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn weights_refused(&self, netuid: u16, fault: &Fault) -> Result<(), Error> {
+        let (now_ms, fault) = (self.clock().now_ms(), fault.clone());
+        self.store()
+            .db()
+            .write("weights refused", move |tx| {
+                let known: Option<String> = tx
+                    .prepare_cached("SELECT fault FROM weight_refusals WHERE netuid = ?1")?
+                    .query_row([netuid], |row| row.get(0))
+                    .optional()?;
+                let known: Option<Fault> = known.map(|text| serde_json::from_str(&text)).transpose()?;
+                if known.is_some_and(|known| known.code == fault.code) {
+                    tx.execute(
+                        "UPDATE weight_refusals SET last_ms = ?1, times = times + 1, fault = ?2 WHERE netuid = ?3",
+                        params![now_ms, serde_json::to_string(&fault)?, netuid],
+                    )?;
+                    return Ok(());
+                }
+                tx.execute(
+                    "INSERT OR REPLACE INTO weight_refusals (netuid, fault, since_ms, last_ms, times)
+                     VALUES (?1, ?2, ?3, ?3, 1)",
+                    params![netuid, serde_json::to_string(&fault)?, now_ms],
+                )?;
+                events::append(tx, now_ms, "weights_refused", &netuid.to_string(), &json!({ "fault": fault }))?;
+                Ok(())
+            })
+            .await
+    }
+
     /// Writes a vector down together with the signed extrinsic that will set it.
     ///
     /// # Errors
@@ -114,6 +195,7 @@ impl Pipeline {
                 )?;
                 let id = tx.last_insert_rowid();
                 outbox::post(tx, now_ms, LETTER, &key, &signed, Some(id))?;
+                tx.execute("DELETE FROM weight_refusals WHERE netuid = ?1", [netuid])?;
                 let data = json!({ "vector": id, "rankings": rankings, "evidence": evidence, "extrinsic": key });
                 events::append(tx, now_ms, "weights_decided", &netuid.to_string(), &data)?;
                 Ok(())
@@ -173,27 +255,48 @@ impl Pipeline {
 }
 
 /// A vector's columns as they are read.
-type VectorRow = (i64, u64, String, String, String, String, String, Option<u64>);
+struct VectorRow {
+    id: i64,
+    netuid: u16,
+    block: u64,
+    uids: String,
+    weights: String,
+    rankings: String,
+    evidence: String,
+    state: String,
+    confirmed_block: Option<u64>,
+}
 
 fn stored_vector(conn: &Connection, id: Option<i64>) -> Result<Option<StoredVector>, Error> {
     let row: Option<VectorRow> = conn
         .prepare_cached(
-            "SELECT id, block, uids, weights, rankings, evidence, state, confirmed_block FROM vectors
+            "SELECT id, netuid, block, uids, weights, rankings, evidence, state, confirmed_block FROM vectors
              WHERE ?1 IS NULL OR id = ?1 ORDER BY id DESC LIMIT 1",
         )?
         .query_row([id], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
+            Ok(VectorRow {
+                id: row.get(0)?,
+                netuid: row.get(1)?,
+                block: row.get(2)?,
+                uids: row.get(3)?,
+                weights: row.get(4)?,
+                rankings: row.get(5)?,
+                evidence: row.get(6)?,
+                state: row.get(7)?,
+                confirmed_block: row.get(8)?,
+            })
         })
         .optional()?;
-    row.map(|(id, block, uids, weights, rankings, evidence, state, confirmed_block)| {
+    row.map(|row| {
         Ok(StoredVector {
-            id,
-            block,
-            vector: Vector { uids: serde_json::from_str(&uids)?, values: serde_json::from_str(&weights)? },
-            rankings: serde_json::from_str(&rankings)?,
-            evidence: parsed("evidence", evidence)?,
-            state,
-            confirmed_block,
+            id: row.id,
+            netuid: row.netuid,
+            block: row.block,
+            vector: Vector { uids: serde_json::from_str(&row.uids)?, values: serde_json::from_str(&row.weights)? },
+            rankings: serde_json::from_str(&row.rankings)?,
+            evidence: parsed("evidence", row.evidence)?,
+            state: row.state,
+            confirmed_block: row.confirmed_block,
         })
     })
     .transpose()
@@ -232,7 +335,9 @@ fn evidence_of(conn: &Connection, challenge: &Challenge, stored: Option<ranker::
             let contestants =
                 stored.input.entries.iter().map(|entry| claim_of(conn, entry.submission)).collect::<Result<_, _>>()?;
             let run = stored.run.map(|run| run_of(conn, run)).transpose()?;
-            Ok::<_, Error>(Ranked { run, contestants, input: stored.input, ranking: stored.ranking })
+            // Rankings from before it was kept were made under a profile that nobody can tell now.
+            let profile = stored.profile.filter(|profile| *profile != challenge.profile_text);
+            Ok::<_, Error>(Ranked { profile, run, contestants, input: stored.input, ranking: stored.ranking })
         })
         .transpose()?;
     Ok(Evidence {

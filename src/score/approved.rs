@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Entry, Input, Ranking, Row, Rule, barred, nobody, number, options, unpaid};
+use super::{Entry, Input, Ranking, Row, Rule, barred, number, options, ranked, unpaid};
 use crate::ids::{Digest, Hotkey, SubmissionId};
 
 /// The rule's options in a profile.
@@ -47,10 +47,7 @@ impl Rule for Approved {
     }
 
     fn rank(&self, input: &Input) -> Ranking {
-        match options::<Options>(&input.options) {
-            Ok(options) => rank(input, &options),
-            Err(wrong) => nobody(input, &format!("the rule's options are wrong: {wrong}")),
-        }
+        ranked(input, options::<Options>(&input.options), rank)
     }
 }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Entry, Input, Ranking, Row, Rule, barred, nobody, number, options, unpaid};
+use super::{Entry, Input, Ranking, Row, Rule, barred, number, options, ranked, unpaid};
 use crate::ids::{Digest, Hotkey, SubmissionId};
 
 /// Kings that are paid at once.
@@ -75,10 +75,7 @@ impl Rule for King {
     }
 
     fn rank(&self, input: &Input) -> Ranking {
-        match Options::parse(&input.options) {
-            Ok(options) => rank(input, &options),
-            Err(wrong) => nobody(input, &format!("the rule's options are wrong: {wrong}")),
-        }
+        ranked(input, Options::parse(&input.options), rank)
     }
 }
 

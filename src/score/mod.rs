@@ -183,6 +183,14 @@ fn unpaid(entry: &Entry, points: f64, reason: String) -> Row {
     }
 }
 
+/// Ranks by these options. They were checked when the profile was loaded; a ranking that cannot be made pays nobody.
+fn ranked<T>(input: &Input, options: Result<T, String>, rank: impl FnOnce(&Input, &T) -> Ranking) -> Ranking {
+    match options {
+        Ok(options) => rank(input, &options),
+        Err(wrong) => nobody(input, &format!("the rule's options are wrong: {wrong}")),
+    }
+}
+
 /// A ranking that pays nobody and keeps what was remembered.
 fn nobody(input: &Input, why: &str) -> Ranking {
     let rows = input.entries.iter().map(|entry| unpaid(entry, 0.0, why.to_owned())).collect();

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Input, Ranking, Report, Row, Rule, nobody, options};
+use super::{Input, Ranking, Report, Row, Rule, nobody, options, ranked};
 use crate::ids::Hotkey;
 
 /// Hotkeys of one report: sixteen subnets full of miners.
@@ -53,17 +53,17 @@ impl Rule for Reported {
     }
 
     fn rank(&self, input: &Input) -> Ranking {
-        let options: Options = match options(&input.options) {
-            Ok(options) => options,
-            Err(wrong) => return nobody(input, &format!("the rule's options are wrong: {wrong}")),
-        };
-        let named = |report: &&Report| options.service.as_ref().is_none_or(|service| report.service == *service);
-        let weights = input.reports.iter().find(named).filter(|report| !report.expired).and_then(read);
-        match (weights, options.expired, &input.previous) {
-            (Some(weights), _, _) => pay(&weights),
-            (None, Expired::Hold, Some(previous)) => previous.clone(),
-            (None, _, _) => nobody(input, "the service has no valid report"),
-        }
+        ranked(input, options(&input.options), rank)
+    }
+}
+
+fn rank(input: &Input, options: &Options) -> Ranking {
+    let named = |report: &&Report| options.service.as_ref().is_none_or(|service| report.service == *service);
+    let weights = input.reports.iter().find(named).filter(|report| !report.expired).and_then(read);
+    match (weights, options.expired, &input.previous) {
+        (Some(weights), _, _) => pay(&weights),
+        (None, Expired::Hold, Some(previous)) => previous.clone(),
+        (None, _, _) => nobody(input, "the service has no valid report"),
     }
 }
 

@@ -25,6 +25,8 @@ const JSON_BYTES: u64 = 32 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take: longer than the server gives itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest transfer of an artifact or a bundle.
+const TRANSFER_TIMEOUT: Duration = Duration::from_millis(limits::UPLOAD_MS).saturating_add(ANSWER_TIMEOUT);
 
 /// What asking an appliance can fail at.
 #[derive(Debug, thiserror::Error)]
@@ -251,7 +253,8 @@ impl Client {
     /// When there is none, what came hashes to something else, or the appliance does not answer.
     pub async fn evidence(&self, digest: &Digest) -> Result<Bytes, Error> {
         let path = format!("v1/evidence/{digest}");
-        let (status, bytes) = self.ask(self.request(Method::GET, &path), limits::EVIDENCE_BYTES).await?;
+        let (status, bytes) =
+            self.ask(self.request(Method::GET, &path).timeout(TRANSFER_TIMEOUT), limits::EVIDENCE_BYTES).await?;
         let found = Digest::of(&bytes);
         if found != *digest {
             return Err(self.answer(&path, status, format!("bytes that hash to {found}")));
@@ -272,7 +275,7 @@ impl Client {
         let path = format!("v1/challenges/{challenge}/submissions");
         let mut request = self
             .request(Method::POST, &path)
-            .timeout(Duration::from_millis(limits::UPLOAD_MS) + ANSWER_TIMEOUT)
+            .timeout(TRANSFER_TIMEOUT)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .body(artifact);
         for (name, value) in signed {

@@ -9,7 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{rt, server::conn::http1};
+use hyper::{
+    Request,
+    body::Incoming,
+    rt,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -19,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{App, limits, routes};
+use super::{App, limits, rate::Peer, routes};
 use crate::{actors::Tasks, clock::Clock};
 
 /// How long accepting rests after it failed: the usual reason is that the process has too many files open.
@@ -58,9 +64,9 @@ async fn accept(listener: &TcpListener, connections_max: usize, app: &App, tasks
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _peer)) => {
-                let connection = converse(socket, place, service.clone(), Arc::clone(app.clock()), token.clone());
-                tasks.spawn("connection", connection);
+            Ok((socket, peer)) => {
+                let guest = Guest { socket, peer: Peer(peer.ip()), place };
+                tasks.spawn("connection", converse(guest, service.clone(), Arc::clone(app.clock()), token.clone()));
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -70,14 +76,26 @@ async fn accept(listener: &TcpListener, connections_max: usize, app: &App, tasks
     }
 }
 
+/// Who was let in.
+struct Guest {
+    socket: TcpStream,
+    peer: Peer,
+    place: OwnedSemaphorePermit,
+}
+
 /// One connection, to its end.
 async fn converse(
-    socket: TcpStream,
-    place: OwnedSemaphorePermit,
+    guest: Guest,
     service: TowerToHyperService<axum::Router>,
     clock: Arc<dyn Clock>,
     token: CancellationToken,
 ) {
+    let Guest { socket, peer, place } = guest;
+    // Every request says where it came from.
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        service.call(request)
+    });
     // Answers are small and written whole; waiting to fill a packet only delays them.
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%error, "cannot switch off the delay of small packets");

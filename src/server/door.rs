@@ -107,25 +107,25 @@ async fn admit(app: &App, slug: &str, parts: &Parts) -> Result<Admitted, Failure
     let Some(facts) = app.facts() else {
         return Err(declared.err().unwrap_or_else(intake::chain_unread).into());
     };
-    let authentic = authenticate(app, parts, &facts);
+    let (claim, signed_bytes) = match authenticate(app, parts, &facts) {
+        Ok(authentic) => authentic,
+        // A length that no artifact may have needs no signature to be refused.
+        Err(stranger) => return Err(declared.err().map_or(stranger, Failure::from)),
+    };
+    // Only the signed size ends a submission: anybody on the way can change the header.
+    if signed_bytes > door.artifact_bytes_max
+        && claim.challenge.as_str() == slug
+        && let Err(refused) = intake::check_declared(&door, Some(signed_bytes))
+    {
+        return Err(refuse_for_good(app, slug, &facts, &claim, refused).await);
+    }
     let bytes = match declared {
         Ok(bytes) => bytes,
-        // A size that no artifact may have needs no signature to be refused; with one, it also ends the submission.
         Err(refused) => {
-            return Err(match authentic {
-                // Only the signed size counts for that: anybody on the way can change the header.
-                Ok((claim, signed_bytes)) if signed_bytes > door.artifact_bytes_max => {
-                    refuse_for_good(app, slug, &facts, &claim, refused).await
-                }
-                Ok((claim, _bytes)) => {
-                    record(app, slug, &claim.hotkey, &refused.fault).await;
-                    refused.into()
-                }
-                Err(_stranger) => refused.into(),
-            });
+            record(app, slug, &claim.hotkey, &refused.fault).await;
+            return Err(refused.into());
         }
     };
-    let (claim, signed_bytes) = authentic?;
     let checked = check_authentic(app, slug, &door, &facts, claim, (bytes, signed_bytes)).await;
     if let Err(Turned::Away { hotkey, failure }) = &checked {
         record(app, slug, hotkey, &failure.fault).await;
@@ -194,6 +194,9 @@ async fn check_authentic(
     let opened = intake::check_opening(&claim, facts, &known).map_err(|refused| away(refused.into()))?;
     if opened.again {
         return Ok(Admitted::Again(opened.submission));
+    }
+    if facts.is_behind(app.clock().now_ms()) {
+        return Err(Turned::Back(intake::chain_behind(facts).into()));
     }
     let place = Arc::clone(&app.shared.uploads)
         .try_acquire_owned()
@@ -296,8 +299,13 @@ async fn receive(app: &App, ticket: &Ticket, body: Body) -> Result<Uploaded, Fai
         }
         return Err(failure);
     }
-    // The block is read after the body came: an upload counts from when it was complete.
-    let block = app.finalized().map_or(0, |(block, _hash)| block);
+    // The block is read after the body came: an upload counts from when it was complete. It is the newest one, not the
+    // newest final one: the hashes of the blocks between them are known to the sender, and a run's seeds may be there.
+    let Some(facts) = app.facts() else { return Err(intake::chain_unread().into()) };
+    if facts.is_behind(app.clock().now_ms()) {
+        return Err(intake::chain_behind(&facts).into());
+    }
+    let block = facts.head;
     let upload = Upload {
         challenge: slug.to_owned(),
         hotkey: claim.hotkey,
@@ -400,7 +408,7 @@ fn not_kept(error: store::Error) -> Failure {
 
 /// Reads a refused body for a while and throws it away. A sender that is still writing when the connection closes
 /// would see a broken connection in place of the answer.
-fn linger(app: &App, parts: &Parts, body: Body) {
+pub(super) fn linger(app: &App, parts: &Parts, body: Body) {
     // Whoever asks first has sent nothing yet, and is told not to.
     if parts.headers.contains_key(header::EXPECT) {
         return;

@@ -1,6 +1,6 @@
-//! What happens around every request: an id, a deadline, a line in the log, and the form of errors.
+//! What happens around every request: an id, a count, a deadline, a line in the log, and the form of errors.
 
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::{
     extract::{Request, State},
@@ -11,10 +11,12 @@ use axum::{
 use tracing::{debug, warn};
 
 use super::{
-    App, limits,
-    problem::{Failure, TIMED_OUT},
+    App, door,
+    problem::{Failure, REQUESTS_TOO_MANY, TIMED_OUT},
+    rate::{self, Peer},
 };
 use crate::{
+    clock::UnixMs,
     fault::Class,
     ids::{self, SystemEntropy},
 };
@@ -27,7 +29,10 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let request_id = hex::encode(&ids::random_32(&SystemEntropy)[..8]);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started_ms = app.clock().now_ms();
-    let response = answer(&app, request, next).await;
+    let response = match count(&app, &request, started_ms) {
+        Ok(()) => answer(&app, request, next).await,
+        Err(failure) => refuse(&app, request, failure),
+    };
     let took_ms = app.clock().now_ms().saturating_sub(started_ms);
     let status = response.status().as_u16();
     let mut response = match response.extensions().get::<Failure>() {
@@ -55,6 +60,27 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     response
 }
 
+/// Counts the request for whoever asks.
+fn count(app: &App, request: &Request, now_ms: UnixMs) -> Result<(), Failure> {
+    // Every connection names its peer.
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let from = rate::asker(peer, request.headers(), app.shared.public_url.is_some());
+    let rate = &app.shared.rate;
+    rate.count(from, now_ms).map_err(|after_s| {
+        let detail = format!("{} requests a minute", rate.per_minute(from));
+        Failure::new(REQUESTS_TOO_MANY, StatusCode::TOO_MANY_REQUESTS, detail).after(after_s)
+    })
+}
+
+/// Refuses a request that nobody has looked at; whoever is sending an upload must be able to read that.
+fn refuse(app: &App, request: Request, failure: Failure) -> Response {
+    if request.method() == Method::POST {
+        let (parts, body) = request.into_parts();
+        door::linger(app, &parts, body);
+    }
+    failure.into_response()
+}
+
 /// The answer within its time. Uploads keep their own time: they wait for a body.
 async fn answer(app: &App, request: Request, next: Next) -> Response {
     if request.method() == Method::POST {
@@ -65,10 +91,11 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
 
 /// What comes of this within the time that an answer may take.
 pub(super) async fn within<T>(app: &App, finding: impl Future<Output = T>) -> Result<T, Failure> {
+    let timeout = app.shared.request_timeout;
     tokio::select! {
         found = finding => Ok(found),
-        () = app.clock().sleep(Duration::from_millis(limits::ANSWER_MS)) => {
-            let detail = format!("more than {} ms", limits::ANSWER_MS);
+        () = app.clock().sleep(timeout) => {
+            let detail = format!("more than {} ms", timeout.as_millis());
             Err(Failure::new(TIMED_OUT, StatusCode::SERVICE_UNAVAILABLE, detail).after(1))
         }
     }

@@ -8,13 +8,14 @@ mod connections;
 mod door;
 mod layers;
 mod problem;
+mod rate;
 mod routes;
 mod stream;
 #[cfg(test)]
 mod tests;
 pub mod views;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -25,9 +26,11 @@ pub use crate::intake::{ChainFacts, Registration};
 pub use client::Client;
 pub use problem::{CODES, Problem};
 
+use self::rate::Rate;
 use crate::{
     actors::Tasks,
     clock::{Clock, UnixMs},
+    config::settings,
     fault::Fault,
     ids::Digest,
     pipeline::{Pipeline, scheduler::Scheduler},
@@ -41,14 +44,25 @@ pub mod limits {
     pub const STREAMS: usize = 64;
     /// Uploads that are received at the same time: each holds a few megabytes of buffers.
     pub const UPLOADS: usize = 16;
+    /// Evidence bundles that are sent at the same time: each is held in memory. Places of their own, because anybody may
+    /// ask for one, and whoever reads slowly must not close the door for miners.
+    pub const DOWNLOADS: usize = 8;
     /// Bytes of a request's line and headers together: a signed upload has about a thousand.
     pub const HEAD_BYTES: usize = 16 * 1024;
     /// Headers of a request: browsers and proxies send about thirty.
     pub const HEADERS: usize = 64;
     /// Milliseconds for a request's headers to arrive, and for which a connection may be idle.
     pub const HEAD_MS: u64 = 15_000;
-    /// Milliseconds for an answer to be found: a page of a list takes a few.
+    /// Milliseconds for an answer to be found, unless the settings say otherwise: a page of a list takes a few.
     pub const ANSWER_MS: u64 = 20_000;
+    /// Requests of one address in a minute, unless the settings say otherwise: a page that looks ten times a second.
+    pub const REQUESTS_PER_MINUTE: u32 = 600;
+    /// By how much this machine may ask more often: its own programs look twenty times a second and wait for nothing
+    /// else, and whoever is on it can do worse than ask.
+    pub const LOOPBACK_FACTOR: u32 = 20;
+    /// Addresses whose requests are counted at the same time: a hundred times those of a full subnet, in a few
+    /// megabytes.
+    pub const ADDRESSES: usize = 32_768;
     /// Milliseconds without a byte after which an upload is given up.
     pub const UPLOAD_IDLE_MS: u64 = 15_000;
     /// Milliseconds for a whole upload: eight megabytes over a very slow line.
@@ -85,6 +99,12 @@ pub struct Options {
     pub streams_max: usize,
     /// Uploads received at the same time.
     pub uploads_max: usize,
+    /// Milliseconds after which a request is given up; the body of an upload has its own time.
+    pub request_timeout_ms: u64,
+    /// Requests of one address in a minute.
+    pub requests_per_minute: u32,
+    /// The address under which miners reach it, when another server stands in front.
+    pub public_url: Option<String>,
 }
 
 impl Options {
@@ -96,6 +116,21 @@ impl Options {
             connections_max: limits::CONNECTIONS,
             streams_max: limits::STREAMS,
             uploads_max: limits::UPLOADS,
+            request_timeout_ms: limits::ANSWER_MS,
+            requests_per_minute: limits::REQUESTS_PER_MINUTE,
+            public_url: None,
+        }
+    }
+
+    /// What the settings say.
+    #[must_use]
+    pub fn from_settings(settings: &settings::Server) -> Self {
+        Self {
+            connections_max: usize::try_from(settings.connections_max).unwrap_or(usize::MAX),
+            request_timeout_ms: settings.request_timeout_ms,
+            requests_per_minute: settings.requests_per_minute,
+            public_url: settings.public_url.clone(),
+            ..Self::new(settings.listen)
         }
     }
 }
@@ -194,7 +229,11 @@ impl Bound {
         let app = App {
             shared: Arc::new(Shared {
                 uploads: Arc::new(Semaphore::new(options.uploads_max)),
+                downloads: Arc::new(Semaphore::new(limits::DOWNLOADS)),
                 streams: Arc::new(Semaphore::new(options.streams_max)),
+                rate: Rate::new(options.requests_per_minute),
+                request_timeout: Duration::from_millis(options.request_timeout_ms),
+                public_url: options.public_url,
                 state,
                 tasks: tasks.clone(),
             }),
@@ -222,7 +261,11 @@ struct Shared {
     state: State,
     tasks: Tasks,
     uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    rate: Rate,
+    request_timeout: Duration,
+    public_url: Option<String>,
 }
 
 impl App {

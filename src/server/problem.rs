@@ -65,6 +65,12 @@ pub(super) const TIMED_OUT: Code = Code::new(
     "the server did not find the answer in time",
     "try again; if it persists, the operator should look at the machine's load",
 );
+pub(super) const REQUESTS_TOO_MANY: Code = Code::new(
+    Class::Miner,
+    "requests_too_many",
+    "this address has used up its requests of this minute",
+    "try again after the time that Retry-After names, and ask less often; `/events` tells what is new by itself",
+);
 pub(super) const UPLOAD_STALLED: Code = Code::new(
     Class::Infra,
     "upload_stalled",
@@ -109,6 +115,7 @@ pub const CODES: &[Code] = &[
     NOT_FOUND,
     BUSY,
     TIMED_OUT,
+    REQUESTS_TOO_MANY,
     UPLOAD_STALLED,
     CHALLENGE_DIFFERS,
     UNREACHABLE,

@@ -89,7 +89,7 @@ async fn status(State(app): State<App>) -> Answer<views::Status> {
 }
 
 async fn challenges(State(app): State<App>) -> Json<Vec<views::Challenge>> {
-    Json(views::challenges(app.pipeline()))
+    Json(views::challenges(app.pipeline(), app.shared.public_url.as_deref()))
 }
 
 #[derive(Deserialize)]
@@ -200,9 +200,9 @@ async fn evidence(State(app): State<App>, digest: Named) -> Result<Response, Fai
     if !read(&app, move |conn| views::is_evidence(conn, &digest)).await? {
         return Err(not_found(format!("evidence bundle {digest}")));
     }
-    // A bundle is held in memory while it is sent, so that it takes the place of an upload.
+    // A bundle is held in memory while it is sent.
     let place =
-        Arc::clone(&app.shared.uploads).try_acquire_owned().map_err(|_full| Failure::busy("too many transfers"))?;
+        Arc::clone(&app.shared.downloads).try_acquire_owned().map_err(|_full| Failure::busy("too many downloads"))?;
     let bytes = app.pipeline().store().blobs().get(&digest, limits::EVIDENCE_BYTES).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),

@@ -100,7 +100,10 @@ pub fn stages(profile: &Profile, parts: &Parts) -> Result<Vec<Arc<dyn Stage>>, F
                 let options = duplicates::Options::parse(&entry.options).map_err(refused)?;
                 Arc::new(duplicates::Duplicates::new(options, environments.clone()))
             }
-            "rollouts" => Arc::new(rollouts::Rollouts::new(rollouts::Options::parse(&entry.options).map_err(refused)?)),
+            "rollouts" => {
+                let options = rollouts::Options::parse(&entry.options).map_err(refused)?;
+                Arc::new(rollouts::Rollouts::new(options, backend.clone(), parts.host.clone()))
+            }
             _ => Arc::new(Checks::new(parts.blobs.clone(), limits(profile), environments.clone(), backend.clone())),
         };
         stages.push(stage);

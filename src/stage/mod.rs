@@ -89,7 +89,8 @@ pub struct JobSpec {
 pub struct Plan {
     /// The jobs, in an order that is a function of the work alone.
     pub jobs: Vec<JobSpec>,
-    /// Wall time for all of them together, in milliseconds. After it the work is retried.
+    /// How long they may show no progress, in milliseconds: no replica done, none failed. After it the work is retried.
+    /// It is never less than what the longest of them may take with all its retries.
     pub deadline_ms: u64,
     /// Whatever the fold needs besides the records.
     pub data: Value,

@@ -185,8 +185,24 @@ impl Blobs {
                 return Err(error);
             }
         };
-        self.store.rename(&arriving, &key(&stored.digest)).await.map_err(|source| self.failed("rename", source))?;
+        if let Err(source) = writer.shutdown().await {
+            self.discard(&arriving).await;
+            let source = object_store::Error::Generic { store: "blobs", source: Box::new(source) };
+            return Err(self.failed("finish", source));
+        }
+        if let Err(source) = self.store.rename(&arriving, &key(&stored.digest)).await {
+            self.discard(&arriving).await;
+            return Err(self.failed("rename", source));
+        }
         Ok(stored)
+    }
+
+    /// Removes what arrived and cannot be kept. A writer that was told to finish cannot be told to abort any more.
+    async fn discard(&self, arriving: &Key) {
+        match self.store.delete(arriving).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(failure) => warn!(%failure, "an unfinished blob could not be removed"),
+        }
     }
 
     /// The bytes of this address, hashed again on the way out.
@@ -240,9 +256,6 @@ impl Blobs {
             hasher.update(&chunk);
             writer.put(chunk).await.map_err(|source| self.failed("write", source))?;
         }
-        writer.shutdown().await.map_err(|source| {
-            self.failed("finish", object_store::Error::Generic { store: "blobs", source: Box::new(source) })
-        })?;
         Ok(Stored { digest: Digest(hasher.finalize().into()), bytes })
     }
 

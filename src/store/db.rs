@@ -113,7 +113,7 @@ fn in_transaction<T, E: From<Error>>(
     Ok(value)
 }
 
-fn in_snapshot<T, E: From<Error>>(
+pub(super) fn in_snapshot<T, E: From<Error>>(
     connection: &Connection,
     look: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
@@ -186,7 +186,7 @@ fn open_writer(path: &Path, durability: Durability) -> Result<Connection, Error>
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_millis(limits::BUSY_TIMEOUT_MS))?;
-    check_owner(&connection, path)?;
+    own(&connection, path)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     let synchronous = match durability {
         Durability::Full => "full",
@@ -214,14 +214,24 @@ fn harden(connection: &Connection) -> Result<(), Error> {
 }
 
 /// A new file becomes ours; a file of another program is left alone.
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), Error> {
-    let found: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+fn own(connection: &Connection, path: &Path) -> Result<(), Error> {
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match (found, objects) {
-        (APPLICATION_ID, _) => Ok(()),
+    match (application(connection)?, objects) {
         (0, 0) => Ok(connection.pragma_update(None, "application_id", APPLICATION_ID)?),
-        _ => Err(Error::Foreign { path: path.to_owned(), found }),
+        _ => check_owner(connection, path),
     }
+}
+
+/// Whether the file is ours.
+pub(super) fn check_owner(connection: &Connection, path: &Path) -> Result<(), Error> {
+    match application(connection)? {
+        APPLICATION_ID => Ok(()),
+        found => Err(Error::Foreign { path: path.to_owned(), found }),
+    }
+}
+
+fn application(connection: &Connection) -> Result<i64, Error> {
+    Ok(connection.pragma_query_value(None, "application_id", |row| row.get(0))?)
 }
 
 #[cfg(test)]

@@ -190,6 +190,14 @@ pub enum Error {
     /// SQLite refused.
     #[error("the database failed: {0}")]
     Sql(#[from] rusqlite::Error),
+    /// A check of the database found damage.
+    #[error("`{}`: {why}", path.display())]
+    Unsound {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite complains of.
+        why: String,
+    },
     /// The database was made by another program.
     #[error("`{}` has the application id {found:#x}", path.display())]
     Foreign {
@@ -311,6 +319,7 @@ impl Error {
             Self::Locked { .. } => DATA_DIR_LOCKED,
             Self::File { source, .. } => io_code(source, DISK_FAILED),
             Self::Sql(source) => sql_code(source),
+            Self::Unsound { .. } => DB_DAMAGED,
             Self::Foreign { .. } => DB_FOREIGN,
             Self::Newer { .. } => DB_NEWER,
             Self::Altered { .. } => DB_MIGRATION_ALTERED,
@@ -362,7 +371,8 @@ fn sql_code(source: &rusqlite::Error) -> Code {
 fn object_code(source: &object_store::Error) -> Code {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(source);
     while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref::<io::Error>() {
+        // One that only wraps another error has no kind of its own.
+        if let Some(found) = error.downcast_ref::<io::Error>().filter(|found| found.kind() != io::ErrorKind::Other) {
             return io_code(found, DISK_FAILED);
         }
         cause = error.source();
@@ -383,10 +393,13 @@ mod tests {
             let mut device = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("linux has it");
             device.write_all(b"x").expect_err("it is full")
         };
-        let object = object_store::Error::Generic { store: "local", source: Box::new(full()) };
+        let object = || object_store::Error::Generic { store: "local", source: Box::new(full()) };
+        // As a writer that is told to finish says it.
+        let wrapped = object_store::Error::Generic { store: "blobs", source: Box::new(io::Error::other(object())) };
         let cases = [
             Error::File { act: "write", path: "x".into(), source: full() },
-            Error::Object { act: "put", is_remote: false, source: object },
+            Error::Object { act: "put", is_remote: false, source: object() },
+            Error::Object { act: "finish", is_remote: false, source: wrapped },
             Error::Cache(sled::Error::Io(full())),
         ];
         for case in cases {

@@ -4,7 +4,7 @@
 //! Whoever changes a row of the truth appends its event in the same transaction.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
@@ -15,7 +15,7 @@ use crate::{clock::UnixMs, ids::Digest};
 const FIRST: Digest = Digest([0; 32]);
 
 /// One event as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Its number, from 1 without gaps.
     pub seq: i64,
@@ -40,6 +40,11 @@ pub struct Report {
     pub events: i64,
     /// The hash of the last one: who remembers it can prove later that nothing before it was changed.
     pub head: Digest,
+}
+
+impl Report {
+    /// A log in which nothing was written yet.
+    pub const EMPTY: Self = Self { events: 0, head: FIRST };
 }
 
 /// Appends an event and returns its number. It becomes visible when the transaction commits.
@@ -144,7 +149,7 @@ fn hash(prev: &Digest, seq: i64, at_ms: UnixMs, kind: &str, subject: &str, data:
 pub fn verify_chain(conn: &Connection) -> Result<Report, Error> {
     let mut select = conn.prepare("SELECT seq, at_ms, kind, subject, data, prev, hash FROM events ORDER BY seq")?;
     let mut rows = select.query([])?;
-    let mut report = Report { events: 0, head: FIRST };
+    let mut report = Report::EMPTY;
     while let Some(row) = rows.next()? {
         let seq: i64 = row.get(0)?;
         let broken = |why| Err(Error::ChainBroken { seq, why });

@@ -25,7 +25,7 @@ macro_rules! migrations {
     };
 }
 
-migrations![(1, "0001_events"), (2, "0002_pipeline"),];
+migrations![(1, "0001_events"), (2, "0002_pipeline"), (3, "0003_evidence"), (4, "0004_registrations"),];
 
 /// Brings a database up to date.
 ///
@@ -35,12 +35,7 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), Error>
 }
 
 fn run_to(connection: &mut Connection, path: &Path, migrations: &[Migration]) -> Result<(), Error> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = MIGRATIONS.last().map_or(0, |newest| newest.version);
-    if found > known {
-        return Err(Error::Newer { found, known });
-    }
-    check_applied(connection, found)?;
+    let found = check(connection)?;
     let due: Vec<_> = migrations.iter().filter(|migration| migration.version > found).collect();
     if let (Some(first), true) = (due.first(), found > 0) {
         snapshot(connection, path, first.version)?;
@@ -49,6 +44,22 @@ fn run_to(connection: &mut Connection, path: &Path, migrations: &[Migration]) ->
         apply(connection, migration)?;
     }
     Ok(())
+}
+
+/// The version of this program's database.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |newest| newest.version)
+}
+
+/// The version of this database, which must be one that this program, or an older one, has made.
+pub(super) fn check(connection: &Connection) -> Result<i64, Error> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = newest();
+    if found > known {
+        return Err(Error::Newer { found, known });
+    }
+    check_applied(connection, found)?;
+    Ok(found)
 }
 
 /// What was applied must be what this program would have applied: everything later stands on it.

@@ -9,6 +9,7 @@ mod cache;
 mod db;
 mod error;
 pub mod events;
+mod inspect;
 mod lock;
 mod migrate;
 
@@ -23,6 +24,7 @@ pub use self::{
     cache::{Cache, Hit},
     db::Db,
     error::{CODES, Error},
+    inspect::{Inspection, inspect},
 };
 use crate::{
     config::{self, settings},
@@ -50,6 +52,9 @@ pub mod limits {
     /// Bytes of a blob in S3: a larger object cannot be renamed there in one request.
     pub const S3_BLOB_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 }
+
+/// The database, in the data directory.
+const DATABASE: &str = "db/waag.sqlite";
 
 /// How much a crash of the whole machine may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -148,9 +153,9 @@ impl Store {
 
 fn open_files(dir: &Path, durability: Durability, read_connections: u32) -> Result<(Db, Cache), Error> {
     let lock = DirLock::take(dir)?;
-    let database = dir.join("db");
-    make_private_dir(&database)?;
-    let db = Db::open(&database.join("waag.sqlite"), durability, read_connections, Some(lock))?;
+    let database = dir.join(DATABASE);
+    make_private_dir(database.parent().unwrap_or(dir))?;
+    let db = Db::open(&database, durability, read_connections, Some(lock))?;
     let cache = Cache::open(&dir.join("cache"))?;
     Ok((db, cache))
 }

@@ -191,7 +191,7 @@ def waag(binary, folder, name):
     """Our own stage function: ONNX bytes in, episode records out, a seed for each episode."""
     command = [binary, "bench", "rollouts", "--policy", f"{name}={folder / name}.onnx", "--json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    measured = json.loads(done.stdout)["measured"][0]
+    measured = json.loads(done.stdout)["rollouts"][0]
     assert measured["environment"] == name and measured["runtime"]["name"] == "fused", measured
     return measured["steps_per_second"]
 

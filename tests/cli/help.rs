@@ -49,9 +49,12 @@ fn the_help_texts_are_the_committed_ones() {
 #[test]
 fn every_verb_shows_an_example() {
     let dir = folder();
-    for verb in verbs(dir.path()).iter().filter(|verb| verb.len() == 1) {
-        let text = run(dir.path(), &[&verb[0], "--help"]).stdout;
-        assert!(text.contains("Examples:") && text.contains(&format!("waag {}", verb[0])), "{verb:?}");
+    for verb in verbs(dir.path()).iter().filter(|verb| !verb.is_empty()) {
+        let args: Vec<&str> = verb.iter().map(String::as_str).chain(["--help"]).collect();
+        let text = run(dir.path(), &args).stdout;
+        let (_, examples) = text.split_once("Examples:").unwrap_or_else(|| panic!("{verb:?} shows no example"));
+        assert!(examples.contains(&format!("waag {}", verb.join(" "))), "{verb:?}");
+        assert!(text.contains("--json"), "{verb:?}");
     }
 }
 

@@ -59,6 +59,28 @@ fn a_key_is_made_registered_once_and_commits_once() {
     assert_eq!((&kept["again"], &kept["field"]), (&true.into(), &committed["field"]));
 }
 
+/// A commitment that does not count any more is never made again under the same salt: the ledger would keep its place.
+#[test]
+fn a_commitment_that_counts_no_more_is_followed_by_a_new_one() {
+    let dir = folder();
+    let devnet = Devnet::start(dir.path(), &["--block-ms", "50"]);
+    assert_eq!(on(&devnet, dir.path(), &["register", "--create", "--yes"]).exit, 0);
+    pack(dir.path(), "a.tar", &["CartPole-v1=@/generalist/CartPole-v1.onnx"]);
+    pack(dir.path(), "b.tar", &["CartPole-v1=@/specialist/CartPole-v1.onnx"]);
+    let commit = |args: &[&str]| on(&devnet, dir.path(), &[&["commit"], args].concat()).json();
+    let first = commit(&["a.tar"]);
+    // Its submission has ended, says the appliance.
+    let anew = commit(&["a.tar", "--again"]);
+    assert_eq!(anew["again"], false);
+    assert_ne!(anew["field"], first["field"]);
+    assert_eq!(commit(&["a.tar"])["field"], anew["field"], "and now that one stands");
+    // Another artifact took its place on chain.
+    commit(&["b.tar"]);
+    let third = commit(&["a.tar"]);
+    assert_eq!(third["again"], false);
+    assert!(third["field"] != anew["field"] && third["field"] != first["field"], "{third}");
+}
+
 #[test]
 fn an_unregistered_hotkey_cannot_commit() {
     let dir = folder();

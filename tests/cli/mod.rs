@@ -1,5 +1,6 @@
 //! The command line, on the real binary.
 
+mod appliance;
 mod config;
 mod devnet;
 mod help;
@@ -7,6 +8,7 @@ mod json;
 mod miner;
 mod verify;
 mod wallet;
+mod world;
 
 use std::{path::Path, process::Output};
 

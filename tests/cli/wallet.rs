@@ -123,7 +123,7 @@ fn an_appliance_does_not_start_with_a_coldkey() {
     let wallet = dir.path().join(WALLETS).join("given");
     std::os::unix::fs::symlink(wallet.join("coldkey"), wallet.join("hotkeys/default")).unwrap();
     let listen = [("WAAG__SERVER__LISTEN", "127.0.0.1:0"), ("WAAG__DEVNET__LISTEN", "127.0.0.1:0")];
-    let up = run_with(dir.path(), &listen, &["up", "--dev", "--wallet.name", "given"]);
+    let up = run_with(dir.path(), &listen, &["up", "--wallet.name", "given"]);
     assert_eq!(up.exit, 4);
     assert!(up.stderr.contains("wallet_is_coldkey"), "{}", up.stderr);
 }

@@ -1,8 +1,9 @@
 //! What the database says, read from outside.
 
 use rusqlite::{Connection, OpenFlags, Row};
+use waag::pipeline::Upload;
 
-use super::appliance::Place;
+use super::{ROUNDS, appliance::Place};
 
 /// What a kill left unfinished.
 #[derive(Debug)]
@@ -50,20 +51,32 @@ pub fn left(place: &Place) -> Left {
     }
 }
 
-/// The finalized block up to which the chain was taken in.
-pub fn followed_to(place: &Place) -> u64 {
-    number(&open(place), "SELECT max(block) FROM follower").into()
+/// How many runs are in this state.
+pub fn runs(place: &Place, state: &str) -> u32 {
+    number(&open(place), &format!("SELECT count(*) FROM runs WHERE state = '{state}'"))
 }
 
-/// Nothing waits, and the last vector was made from the last ranking and has an end.
-pub fn is_at_rest(place: &Place) -> bool {
+/// The finalized block up to which the chain was taken in; `None` before the first start.
+pub fn followed_to(place: &Place) -> Option<u64> {
+    let path = place.data().join("db/waag.sqlite");
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    conn.query_row("SELECT coalesce(max(block), 0) FROM follower", [], |row| row.get(0)).ok()
+}
+
+/// Nothing is under way, no further run is due, and the last vector was made from the last ranking and has an end.
+pub fn is_idle(place: &Place) -> bool {
     let conn = open(place);
     let busy = number(
         &conn,
         "SELECT (SELECT count(*) FROM runs WHERE state IN ('frozen', 'running', 'folded'))
-              + (SELECT count(*) FROM submissions WHERE status NOT IN ('ranked', 'lost', 'rejected', 'failed'))
+              + (SELECT count(*) FROM submissions WHERE status IN ('queued', 'running', 'waiting', 'retry'))
               + (SELECT count(*) FROM challenges WHERE dirty = 1 OR closing_block IS NOT NULL)
               + (SELECT count(*) FROM outbox WHERE state IN ('unsent', 'sent'))",
+    );
+    let rounds = number(
+        &conn,
+        "SELECT count(*) FROM runs WHERE state = 'ranked' AND number >
+           (SELECT max(number) FROM runs WHERE state = 'ranked' AND arrivals > 0)",
     );
     let current = number(
         &conn,
@@ -71,7 +84,72 @@ pub fn is_at_rest(place: &Place) -> bool {
            SELECT json_extract(rankings, '$.' || challenges.slug) FROM vectors WHERE state = 'confirmed'
            ORDER BY id DESC LIMIT 1)",
     );
-    busy == 0 && current == 1
+    busy == 0 && rounds == ROUNDS && current == 1
+}
+
+/// It is idle, and nobody is waited for.
+pub fn is_at_rest(place: &Place) -> bool {
+    is_idle(place)
+        && number(
+            &open(place),
+            "SELECT count(*) FROM submissions WHERE status NOT IN ('ranked', 'lost', 'rejected', 'failed')",
+        ) == 0
+}
+
+/// Every ranking that there was, with where its run and its seeds came from: all that money depends on.
+pub fn rankings(place: &Place) -> Vec<String> {
+    let conn = open(place);
+    let mut select = conn
+        .prepare(
+            "SELECT json_array(version, runs.number, closed_block, arrivals, seed_block, seed_hash, json(ranking),
+               (SELECT json_group_array(json_array(submission, artifact, priority_block, incumbent, fault IS NULL))
+                FROM (SELECT * FROM contestants WHERE run = runs.id ORDER BY submission)))
+             FROM rankings JOIN runs ON runs.id = rankings.run ORDER BY version",
+        )
+        .expect("a statement");
+    select.query_map([], |row| row.get(0)).expect("it runs").collect::<Result<_, _>>().expect("text")
+}
+
+/// Where every submission ended.
+pub fn ends(place: &Place) -> Vec<String> {
+    let conn = open(place);
+    let mut select = conn
+        .prepare(
+            "SELECT json_array(id, hotkey, status, json_extract(fault, '$.code'), commit_block, priority_block,
+               upload_block) FROM submissions ORDER BY id",
+        )
+        .expect("a statement");
+    select.query_map([], |row| row.get(0)).expect("it runs").collect::<Result<_, _>>().expect("text")
+}
+
+/// The uids and weights that were confirmed last.
+pub fn last_vector(place: &Place) -> (String, String) {
+    let sql = "SELECT uids, weights FROM vectors WHERE state = 'confirmed' ORDER BY id DESC LIMIT 1";
+    open(place).query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("one was confirmed")
+}
+
+/// What intake recorded of every upload, oldest first.
+pub fn uploads(place: &Place) -> Vec<Upload> {
+    let conn = open(place);
+    let mut select = conn
+        .prepare(
+            "SELECT challenge, hotkey, field, artifact, artifact_bytes, salt, upload_block FROM submissions
+             WHERE artifact IS NOT NULL ORDER BY upload_block, id",
+        )
+        .expect("a statement");
+    let upload = |row: &Row<'_>| {
+        let text = |at| row.get::<_, String>(at);
+        Ok(Upload {
+            challenge: text(0)?,
+            hotkey: text(1)?.parse().expect("an address"),
+            field: text(2)?,
+            artifact: text(3)?.parse().expect("a digest"),
+            bytes: row.get(4)?,
+            salt: text(5)?,
+            block: row.get(6)?,
+        })
+    };
+    select.query_map([], upload).expect("it runs").collect::<Result<_, _>>().expect("every upload is whole")
 }
 
 pub fn vectors(place: &Place) -> Vec<Seen> {

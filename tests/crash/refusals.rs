@@ -4,10 +4,14 @@ use std::{fs, net::TcpListener, process::Output};
 
 use serde_json::Value;
 
-use super::{NETUID, appliance::Process, place};
+use super::{
+    BLOCK_MS, NETUID,
+    appliance::{Place, Process},
+    place, profile,
+};
 
 /// The exit code, the fault's code and its detail.
-fn said(ended: &Output) -> (Option<i32>, String, String) {
+pub fn said(ended: &Output) -> (Option<i32>, String, String) {
     let document: Value = serde_json::from_slice(&ended.stdout).expect("one document");
     let text = |name: &str| document["error"][name].as_str().expect("text").to_owned();
     (ended.status.code(), text("code"), text("detail"))
@@ -31,6 +35,22 @@ fn a_port_in_use_is_refused_before_anything_is_made() {
     let (exit, code, detail) = said(&ended);
     assert_eq!((exit, code.as_str()), (Some(4), "port_in_use"), "{detail}");
     assert!(!place.data().exists(), "nothing was made");
+}
+
+/// Nobody, not even root, makes folders below a file or in sysfs.
+#[test]
+fn a_data_directory_that_cannot_be_made_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("file");
+    fs::write(&file, "no folder").expect("it is written");
+    for data in [file.join("data"), "/sys/waag-data".into()] {
+        let place = Place::new(dir.path(), NETUID, BLOCK_MS).with_data(&data);
+        place.write(&profile());
+        for args in [&["up"][..], &["up", "--dev"]] {
+            let (exit, code, detail) = said(&place.run(args));
+            assert_eq!((exit, code.as_str()), (Some(4), "data_dir_unwritable"), "{}: {detail}", data.display());
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Five shapes of competition through one pipeline.
 
-use serde_json::json;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use waag::{
     fault::Class,
     ids::Hotkey,
@@ -153,15 +156,47 @@ async fn nothing_is_paid_before_a_person_approved_it() {
     assert_eq!(world.shares().await, []);
 }
 
+fn weights(shares: &[(u8, f64)]) -> Value {
+    let weights: BTreeMap<String, f64> =
+        shares.iter().map(|(miner, share)| (hotkey(*miner).to_string(), *share)).collect();
+    json!({ "weights": weights })
+}
+
 #[tokio::test]
 async fn a_service_reports_shares_and_they_expire() {
     let mut world = World::open("report").await;
-    let body = json!({ hotkey(1).to_string(): 0.25, hotkey(2).to_string(): 0.5 });
-    world.pipeline.report("report", "scores", body, 2_000_000).await.expect("stored");
+    let expires_ms = world.pipeline.clock().now_ms() + 600_000;
+    world.pipeline.report("report", "scores", weights(&[(1, 0.25), (2, 0.5)]), expires_ms).await.expect("stored");
     world.settle().await;
-    assert_eq!(world.shares().await.len(), 2);
-    let ranking = world.pipeline.ranking("report").await.expect("reads").expect("ranked").ranking;
-    assert!((ranking.burned - 0.25).abs() < 1e-12);
+    assert_eq!(world.shares().await, [(hotkey(2), 0.5), (hotkey(1), 0.25)]);
+    assert_eq!(world.ranking().await.burned, 0.25);
+
+    // The last moment before, and the moment itself.
+    world.advance_ms(expires_ms - world.pipeline.clock().now_ms() - 1);
+    assert!(!world.step().await, "it is still valid");
+    world.advance_ms(1);
+    world.rest().await;
+    assert_eq!(world.shares().await, []);
+    assert_eq!(world.ranking().await.burned, 1.0);
+    assert!(!world.step().await, "it expires once");
+
+    let later_ms = world.pipeline.clock().now_ms() + 600_000;
+    world.pipeline.report("report", "scores", weights(&[(3, 1.0)]), later_ms).await.expect("stored");
+    world.rest().await;
+    assert_eq!(world.shares().await, [(hotkey(3), 1.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_while_a_rule_thinks_is_ranked_next() {
+    let mut world = World::open("report").await;
+    world.pipeline.report("report", "scores", weights(&[(1, 1.0)]), i64::MAX).await.expect("stored");
+    let pipeline = world.pipeline.clone();
+    world.script.lock().expect("free").meanwhile = Some(Box::new(move || {
+        let report = pipeline.report("report", "scores", weights(&[(2, 1.0)]), i64::MAX);
+        tokio::task::block_in_place(|| Handle::current().block_on(report)).expect("stored");
+    }));
+    world.rest().await;
+    assert_eq!(world.shares().await, [(hotkey(2), 1.0)]);
 }
 
 #[tokio::test]
@@ -192,6 +227,84 @@ async fn an_answer_with_an_old_token_changes_nothing() {
     assert_eq!(world.status(submission).await, Status::Retry);
     world.settle().await;
     assert_eq!(world.status(submission).await, Status::Ranked);
+}
+
+/// Number, closing block and arrivals of every ranked run.
+async fn closings(world: &World) -> Vec<(u64, u64, u32)> {
+    let read = world.pipeline.store().db().read(|conn| {
+        let mut select =
+            conn.prepare("SELECT number, closed_block, arrivals FROM runs WHERE state = 'ranked' ORDER BY id")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok::<_, Error>(rows.collect::<Result<_, _>>()?)
+    });
+    read.await.expect("reads")
+}
+
+#[tokio::test]
+async fn a_slow_machine_closes_the_same_runs_at_the_same_blocks() {
+    let mut found = Vec::new();
+    for is_slow in [false, true] {
+        let mut world = World::open("rounds").await;
+        for block in 1..=40 {
+            world.block = block;
+            if [1, 5, 12].contains(&block) {
+                world.submit(u8::try_from(block).expect("small"), 1.0).await;
+            }
+            if is_slow && block < 40 {
+                // It reads the chain and comes to nothing else.
+                world.pipeline.close_runs(block).await.expect("closes");
+            } else {
+                world.rest().await;
+            }
+        }
+        found.push(closings(&world).await);
+    }
+    // What is uploaded at a closing block belongs to the next run; two rounds follow the last arrival.
+    assert_eq!(found[0], [(1, 5, 1), (2, 10, 1), (3, 15, 1), (4, 20, 0), (5, 25, 0)]);
+    assert_eq!(found[1], found[0]);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_held_is_begun_again_at_once() {
+    let mut world = World::open("duel").await;
+    let submission = world.submit(1, 1.0).await;
+    let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
+    let held = world.pipeline.release_held("here").await.expect("releases");
+    assert_eq!((held.attempts, held.replicas), (1, 0));
+    assert_eq!(world.status(submission).await, Status::Queued);
+    let late = world.pipeline.finish(&attempt, waag::stage::Outcome::Pass(json!(null))).await;
+    assert!(matches!(late, Err(Error::Stale { .. })), "{late:?}");
+
+    // The stage passes, and its run's job is out when the process dies again.
+    let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
+    world.pipeline.finish(&attempt, waag::stage::Outcome::Pass(json!(null))).await.expect("finishes");
+    world.pipeline.close_runs(world.block).await.expect("closes");
+    for due in world.pipeline.unplanned().await.expect("reads") {
+        let challenge = world.pipeline.challenge(&world.slug).expect("known");
+        let outcome = challenge.steps[due.stage].stage.run(&due.work).await;
+        world.pipeline.planned(&due, outcome).await.expect("plans");
+    }
+    assert!(world.pipeline.claim_replica("here/0").await.expect("claims").is_some());
+    assert_eq!(world.pipeline.release_held("her").await.expect("releases").replicas, 0);
+    assert_eq!(world.pipeline.release_held("here").await.expect("releases").replicas, 1);
+    world.settle().await;
+    assert_eq!(world.status(submission).await, Status::Ranked);
+}
+
+#[tokio::test]
+async fn a_submission_under_which_the_process_always_dies_is_given_up() {
+    let mut world = World::open("duel").await;
+    let submission = world.submit(1, 1.0).await;
+    let mut deaths = 0;
+    while let Some(_attempt) = world.pipeline.claim().await.expect("claims") {
+        world.pipeline.release_held("here").await.expect("releases");
+        deaths += 1;
+        assert!(deaths < 1_000, "it is begun again for ever");
+    }
+    assert!(deaths > 1, "one death is no reason");
+    let ended = world.pipeline.story(submission).await.expect("there").submission;
+    let fault = ended.fault.expect("it has one");
+    assert_eq!((ended.status, fault.class, fault.code.as_str()), (Status::Failed, Class::Infra, "process_died"));
 }
 
 #[tokio::test]

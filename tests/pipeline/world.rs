@@ -1,7 +1,7 @@
 //! A pipeline with a hand-driven clock and small engines, stepped until nothing moves.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc, Mutex,
@@ -19,8 +19,8 @@ use waag::{
     engine::{Engine, InProcess, Job, Needs, Permit, Progress, Records, Task},
     fault::{Class, Code, Fault},
     ids::{Digest, Hotkey, Priority, SubmissionId},
-    pipeline::{Challenge, Pipeline, Registered, Seen, Snapshot, Upload, life::Status, points::Points},
-    score::{Entry, Input, Ranking, Row, Rule},
+    pipeline::{Challenge, Error, Pipeline, Registered, Seen, Snapshot, Upload, life::Status, points::Points},
+    score::{self, Input, Ranking, Rule},
     stage::{JobResult, JobSpec, Outcome, Plan, RunSeed, Scope, Stage, Work},
     store::{Options, Store},
 };
@@ -47,6 +47,8 @@ pub struct Script {
     pub faults: BTreeMap<Digest, Vec<Fault>>,
     /// Workers that answer something else.
     pub liars: Vec<String>,
+    /// Happens once, while a rule thinks.
+    pub meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 pub type SharedScript = Arc<Mutex<Script>>;
@@ -187,86 +189,55 @@ fn stage(kind: &str, options: &Value) -> Arc<dyn Stage> {
     }
 }
 
-/// Everything to the highest score that is not refused; ties to the earlier.
-struct Highest;
-
-impl Rule for Highest {
-    fn name(&self) -> &'static str {
-        "highest"
-    }
-
-    fn check(&self, _options: &Value) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn rank(&self, input: &Input) -> Ranking {
-        let score = |entry: &Entry| entry.evidence.get("scale").and_then(|it| it["score"].as_f64()).unwrap_or(0.0);
-        let mut standing: Vec<&Entry> =
-            input.entries.iter().filter(|entry| entry.fault.is_none() && entry.eligible).collect();
-        // Stable: entries come in order of priority.
-        standing.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        let rows: Vec<Row> = standing
-            .iter()
-            .enumerate()
-            .map(|(place, entry)| Row {
-                hotkey: entry.hotkey,
-                submission: Some(entry.submission),
-                points: score(entry),
-                share: if place == 0 { 1.0 } else { 0.0 },
-                reason: format!("place {}", place + 1),
-                results: BTreeMap::new(),
-            })
-            .collect();
-        Ranking { burned: if rows.is_empty() { 1.0 } else { 0.0 }, rows, memory: Value::Null }
-    }
+/// A rule of the program, during whose thinking something may happen.
+struct Interrupted {
+    rule: Arc<dyn Rule>,
+    script: SharedScript,
 }
 
-/// Shares as a service reported them.
-struct Told;
-
-impl Rule for Told {
+impl Rule for Interrupted {
     fn name(&self) -> &'static str {
-        "told"
+        self.rule.name()
     }
 
-    fn check(&self, _options: &Value) -> Result<(), String> {
-        Ok(())
+    fn check(&self, options: &Value) -> Result<(), String> {
+        self.rule.check(options)
     }
 
     fn rank(&self, input: &Input) -> Ranking {
-        let mut rows = Vec::new();
-        for report in input.reports.iter().filter(|report| !report.expired) {
-            for (hotkey, share) in report.body.as_object().into_iter().flatten() {
-                rows.push(Row {
-                    hotkey: hotkey.parse().expect("the test reports addresses"),
-                    submission: None,
-                    points: 0.0,
-                    share: share.as_f64().unwrap_or(0.0),
-                    reason: report.service.clone(),
-                    results: BTreeMap::new(),
-                });
-            }
+        let meanwhile = self.script.lock().expect("no test panics while it holds the script").meanwhile.take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
         }
-        let paid: f64 = rows.iter().map(|row| row.share).sum();
-        Ranking { rows, burned: 1.0 - paid, memory: Value::Null }
-    }
-}
-
-fn rule(name: &str) -> Arc<dyn Rule> {
-    match name {
-        "highest" => Arc::new(Highest),
-        "told" => Arc::new(Told),
-        other => panic!("no test rule `{other}`"),
+        self.rule.rank(input)
     }
 }
 
 pub fn challenge(profile: &str) -> Challenge {
+    changed_challenge(profile, |text| text)
+}
+
+/// A challenge whose profile is not word for word the skeleton.
+pub fn changed_challenge(profile: &str, change: impl FnOnce(String) -> String) -> Challenge {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/profiles").join(format!("{profile}.toml"));
-    let text = std::fs::read_to_string(&path).expect("the skeleton profile is there");
+    let text = change(std::fs::read_to_string(&path).expect("the skeleton profile is there"));
     let profile = Profile::parse(&text, &path.display().to_string()).expect("the skeleton profile is valid");
     let stages = profile.stages.iter().map(|entry| stage(&entry.kind, &entry.options)).collect();
-    let rule = rule(&profile.ranking.rule);
+    let rule = score::rule(&profile.ranking.rule).expect("the skeletons name rules of the program");
+    rule.check(&profile.ranking.options).expect("the skeletons' options are valid");
     Challenge::assemble(&profile, stages, rule)
+}
+
+async fn pipeline(store: Store, clock: &Arc<HandClock>, script: &SharedScript, challenges: Vec<Challenge>) -> Pipeline {
+    let challenges = challenges
+        .into_iter()
+        .map(|challenge| {
+            let rule = Arc::new(Interrupted { rule: challenge.rule, script: Arc::clone(script) });
+            (challenge.slug.clone(), Arc::new(Challenge { rule, ..challenge }))
+        })
+        .collect();
+    let shared: Arc<dyn Clock> = Arc::<HandClock>::clone(clock);
+    Pipeline::open(store, shared, challenges, Points::default()).await.expect("the pipeline opens")
 }
 
 /// A pipeline in a directory of its own.
@@ -276,25 +247,36 @@ pub struct World {
     pub script: SharedScript,
     pub slug: String,
     pub block: u64,
+    /// Miners whose hotkeys are not registered any more.
+    pub gone: BTreeSet<u8>,
+    /// Whether jobs are left lying.
+    pub idle: bool,
     engine: InProcess,
     _dir: tempfile::TempDir,
 }
 
 impl World {
     pub async fn open(profile: &str) -> Self {
+        Self::with(vec![challenge(profile)]).await
+    }
+
+    /// A world of several challenges; miners submit to the first unless told otherwise.
+    pub async fn with(challenges: Vec<Challenge>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
         let store = Store::open(&data, Options::default()).await.expect("a fresh store opens");
         let clock = Arc::new(HandClock(AtomicI64::new(1_000_000)));
         let script = SharedScript::default();
-        let challenge = challenge(profile);
-        let slug = challenge.slug.clone();
-        let challenges = [(slug.clone(), Arc::new(challenge))].into();
-        let shared: Arc<dyn Clock> = Arc::<HandClock>::clone(&clock);
-        let pipeline =
-            Pipeline::open(store, shared, challenges, Points::default()).await.expect("a fresh pipeline opens");
+        let slug = challenges[0].slug.clone();
+        let pipeline = pipeline(store, &clock, &script, challenges).await;
         let engine = InProcess::new().with("weigh", Arc::new(Weighing(Arc::clone(&script))));
-        Self { pipeline, clock, script, slug, block: 1, engine, _dir: dir }
+        Self { pipeline, clock, script, slug, block: 1, gone: BTreeSet::new(), idle: false, engine, _dir: dir }
+    }
+
+    /// Starts again on the same data, with these challenges.
+    pub async fn restart(&mut self, challenges: Vec<Challenge>) {
+        let store = self.pipeline.store().clone();
+        self.pipeline = pipeline(store, &self.clock, &self.script, challenges).await;
     }
 
     pub fn advance_ms(&self, by: i64) {
@@ -330,6 +312,7 @@ impl World {
 
     pub fn snapshot(&self) -> Snapshot {
         let registered = (0..200)
+            .filter(|miner| !self.gone.contains(miner))
             .map(|uid: u8| {
                 let hotkey = Hotkey([uid; 32]);
                 (hotkey, Registered { uid: u16::from(uid), since_block: 0, coldkey: hotkey })
@@ -340,9 +323,10 @@ impl World {
 
     /// One step of everything, as the actors would take it. Answers whether anything moved.
     pub async fn step(&mut self) -> bool {
+        self.pipeline.members(&self.snapshot()).await.expect("records");
         let mut moved = self.pipeline.sweep(Some(self.block)).await.expect("sweeps").any();
         while let Some(attempt) = self.pipeline.claim().await.expect("claims") {
-            let challenge = self.pipeline.challenge(&self.slug).expect("known");
+            let challenge = self.pipeline.challenge(&attempt.submission.challenge).expect("known");
             let outcome = challenge.steps[attempt.submission.stage].stage.run(&attempt.work).await;
             self.pipeline.finish(&attempt, outcome).await.expect("finishes");
             moved = true;
@@ -355,13 +339,13 @@ impl World {
             moved = true;
         }
         for due in self.pipeline.unplanned().await.expect("reads") {
-            let challenge = self.pipeline.challenge(&self.slug).expect("known");
+            let challenge = self.pipeline.challenge(&due.work.challenge).expect("known");
             let outcome = challenge.steps[due.stage].stage.run(&due.work).await;
             self.pipeline.planned(&due, outcome).await.expect("plans");
             moved = true;
         }
         for worker in ["w0", "w1", "w2"] {
-            moved |= self.work(worker).await;
+            moved |= !self.idle && self.work(worker).await;
         }
         moved |= !self.pipeline.fold().await.expect("folds").is_empty();
         moved |= !self.pipeline.rank(&self.snapshot()).await.expect("ranks").is_empty();
@@ -371,16 +355,34 @@ impl World {
     /// One worker takes and does everything it can.
     pub async fn work(&self, worker: &str) -> bool {
         let mut moved = false;
-        while let Some(claim) = self.pipeline.claim_replica(worker).await.expect("claims") {
-            let permit = Permit::new(claim.job.needs, Vec::new(), || {});
-            let mut answer = self.engine.run(&claim.job, permit, Progress::unwatched(), CancellationToken::new()).await;
-            if self.script.lock().expect("free").liars.iter().any(|liar| liar == worker) {
-                answer = Ok(json!({ "lie": worker }));
-            }
-            self.pipeline.finish_replica(&claim, answer).await.expect("finishes");
+        while self.work_once(worker).await {
             moved = true;
         }
         moved
+    }
+
+    /// One worker takes one replica and does it.
+    pub async fn work_once(&self, worker: &str) -> bool {
+        let Some(claim) = self.pipeline.claim_replica(worker).await.expect("claims") else { return false };
+        let permit = Permit::new(claim.job.needs, Vec::new(), || {});
+        let mut answer = self.engine.run(&claim.job, permit, Progress::unwatched(), CancellationToken::new()).await;
+        if self.script.lock().expect("free").liars.iter().any(|liar| liar == worker) {
+            answer = Ok(json!({ "lie": worker }));
+        }
+        self.pipeline.finish_replica(&claim, answer).await.expect("finishes");
+        true
+    }
+
+    /// The next so many jobs of the miner's first artifact fail for want of a disk.
+    pub fn fail(&self, miner: u8, times: usize) {
+        let faults = vec![NO_DISK.because("full"); times];
+        self.script.lock().expect("free").faults.insert(Digest::of(&[miner, 0]), faults);
+    }
+
+    /// One number from the database.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let count = move |conn: &rusqlite::Connection| Ok::<_, Error>(conn.query_row(sql, [], |row| row.get(0))?);
+        self.pipeline.store().db().read(count).await.expect("reads")
     }
 
     /// Steps within one block until nothing moves.
@@ -415,9 +417,12 @@ impl World {
         found
     }
 
+    pub async fn ranking(&self) -> Ranking {
+        self.pipeline.ranking(&self.slug).await.expect("reads").expect("there is a ranking").ranking
+    }
+
     pub async fn shares(&self) -> Vec<(Hotkey, f64)> {
-        let ranking = self.pipeline.ranking(&self.slug).await.expect("reads").expect("there is a ranking");
-        let mut shares: Vec<_> = ranking.ranking.rows.iter().map(|row| (row.hotkey, row.share)).collect();
+        let mut shares: Vec<_> = self.ranking().await.rows.iter().map(|row| (row.hotkey, row.share)).collect();
         shares.retain(|(_, share)| *share > 0.0);
         shares
     }

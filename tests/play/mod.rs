@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -14,14 +14,17 @@ use waag::{
     server,
 };
 
-const NETUID: u16 = 7;
+/// The subnet.
+pub const NETUID: u16 = 7;
 const BLOCK_MS: u64 = 100;
 
 /// A process that ends with the test.
-struct Appliance {
+pub struct Appliance {
     child: Child,
-    api: String,
-    chain: String,
+    /// Where it answers.
+    pub api: String,
+    /// Where its chain answers.
+    pub chain: String,
 }
 
 impl Drop for Appliance {
@@ -31,11 +34,13 @@ impl Drop for Appliance {
     }
 }
 
-/// Starts `waag up --dev` and reads from its first document where it answers.
-fn start(dir: &Path) -> Appliance {
+/// Starts `waag up --dev` with these profiles (the embedded one if there are none) and reads from its first document
+/// where it answers.
+pub fn start(dir: &Path, block_ms: u64, profiles: &[PathBuf]) -> Appliance {
+    let challenges = if profiles.is_empty() { String::new() } else { format!("challenges = {profiles:?}\n") };
     let settings = format!(
-        "data_dir = \"{dir}/data\"\n[network]\nnetuid = {NETUID}\nname = \"devnet\"\n[wallet]\npath = \"{dir}/none\"\n\
-         [server]\nlisten = \"127.0.0.1:0\"\n[devnet]\nlisten = \"127.0.0.1:0\"\nblock_ms = {BLOCK_MS}\n",
+        "{challenges}data_dir = \"{dir}/data\"\n[network]\nnetuid = {NETUID}\nname = \"devnet\"\n[wallet]\npath = \"{dir}/none\"\n\
+         [server]\nlisten = \"127.0.0.1:0\"\n[devnet]\nlisten = \"127.0.0.1:0\"\nblock_ms = {block_ms}\n",
         dir = dir.display()
     );
     std::fs::write(dir.join("waag.toml"), settings).expect("the settings are written");
@@ -62,7 +67,7 @@ async fn everybody_ends_where_they_deserve_and_the_weights_are_read_back() {
     // Two providers of TLS are linked; the first test that connects chooses.
     drop(rustls::crypto::ring::default_provider().install_default());
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let appliance = start(dir.path());
+    let appliance = start(dir.path(), BLOCK_MS, &[]);
     let stage = Stage {
         netuid: NETUID,
         challenge: waag::config::profile::EMBEDDED_DEFAULT.parse().expect("a slug"),
@@ -83,4 +88,15 @@ async fn everybody_ends_where_they_deserve_and_the_weights_are_read_back() {
     }
     assert!(report.weights.equal, "{:?}", report.weights);
     assert!(report.evidence.verified);
+    let verified = Command::new(env!("CARGO_BIN_EXE_waag"))
+        .arg("verify")
+        .arg(&report.evidence.file)
+        .current_dir(dir.path())
+        .output()
+        .expect("the binary starts");
+    let said = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.status.success(), "{said}");
+    let backend =
+        said.lines().find(|line| line.contains(": backend: ")).expect("the bundle says what ran the policies");
+    assert!(backend.starts_with("ok    quickstart: backend: embedded ") && backend.contains("fused "), "{backend}");
 }

@@ -122,7 +122,7 @@ pub struct Shapes {
     pub values: BTreeMap<ValueId, Value>,
     /// The policy's answer.
     pub output: Value,
-    /// Multiply-adds for one observation.
+    /// What one observation costs, in multiply-adds.
     pub work_per_row: u64,
 }
 
@@ -141,7 +141,7 @@ impl Shapes {
             let inputs: Vec<Option<&Value>> = node.inputs.iter().map(|id| id.and_then(|id| values.get(&id))).collect();
             let named = |(code, why): Refusal| code.because(format!("node {at} of the graph (`{}`): {why}", node.op()));
             let (made, work) = made(node, &inputs, graph).map_err(named)?;
-            work_per_row = work_per_row.saturating_add(work);
+            work_per_row = work_per_row.saturating_add(priced(work, &made));
             if work_per_row > limits.work_per_row {
                 let limit = limits.work_per_row;
                 let why = format!("{work_per_row} multiply-adds an observation up to here; the limit is {limit}");
@@ -157,6 +157,13 @@ impl Shapes {
         };
         Ok(Self { values, output, work_per_row })
     }
+}
+
+/// The work of a node with its own price and that of what it writes: neither is in its multiply-adds, and both are time.
+fn priced(work: u64, made: &[Value]) -> u64 {
+    let elements = made.iter().fold(0_u64, |sum, value| sum.saturating_add(value.elements()));
+    let writing = elements.saturating_mul(limits::ONNX_ELEMENT_WORK);
+    work.saturating_add(limits::ONNX_NODE_WORK).saturating_add(writing)
 }
 
 fn made(node: &Node, inputs: &[Option<&Value>], graph: &Graph) -> Result<Made, Refusal> {

@@ -1,4 +1,5 @@
-//! `waag bench jobs`: claim and finish of no-op jobs, through the real pipeline on the real store.
+//! `waag bench jobs`: claim and finish of no-op jobs, through the real pipeline on the real store, beside what the
+//! disk and SQLite allow at all: transactions that insert one row each, into a table of their own, equally durable.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +26,7 @@ use crate::{
     pipeline::{Challenge, Pipeline, Seen, Upload, points::Points},
     score::{Input, Ranking, Rule},
     stage::{JobResult, JobSpec, Outcome as Decided, Plan, Scope, Stage, Work},
-    store::{Durability, Options, Store},
+    store::{self, Durability, Options, Store},
 };
 
 /// Jobs that one plan of the bench has.
@@ -52,6 +53,13 @@ const KIND: &str = "noop";
 
 /// Arguments of `waag bench jobs`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag bench jobs
+  waag bench jobs --jobs 20000 --dir /var/lib/waag     on the disk that matters
+
+Beside it plain SQLite inserts as many rows, each in a transaction of its own that is as durable. The last lines are \
+`ratio <number> <what against what>`.")]
 pub struct Args {
     /// Jobs at each setting
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -68,6 +76,10 @@ struct Measured {
     jobs: u32,
     ns: u64,
     jobs_per_second: f64,
+    /// Of plain SQLite, as many transactions as jobs.
+    inserts_per_second: f64,
+    /// Jobs for each such transaction.
+    ratio: f64,
 }
 
 /// Runs the verb.
@@ -80,23 +92,62 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         let mut random = [0; 8];
         context.entropy.fill(&mut random);
         let dir = args.dir.join(format!("waag-bench-{}", hex::encode(random)));
-        let measured = measure(context, &dir, durability, args.jobs).await;
+        let measured = measure_both(context, &dir, durability, args.jobs).await;
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(|source| Failure::file("remove", &dir, &source))?;
         }
-        let ns = measured?;
+        let (ns, rival_ns) = measured?;
         #[expect(clippy::cast_precision_loss, reason = "shown, never computed with")]
-        let jobs_per_second = f64::from(args.jobs) * 1e9 / ns as f64;
-        report.push(Measured { durability: name, jobs: args.jobs, ns, jobs_per_second });
+        let per_second = |ns: u64| f64::from(args.jobs) * 1e9 / ns as f64;
+        let (jobs_per_second, inserts_per_second) = (per_second(ns), per_second(rival_ns));
+        let ratio = jobs_per_second / inserts_per_second;
+        report.push(Measured { durability: name, jobs: args.jobs, ns, jobs_per_second, inserts_per_second, ratio });
     }
-    answer(context.json(), &json!({ "jobs": report }), || {
-        let rows: Vec<Vec<String>> = report
-            .iter()
-            .map(|one| vec![one.durability.to_owned(), one.jobs.to_string(), format!("{:.0}", one.jobs_per_second)])
-            .collect();
-        table(&["durability", "jobs", "jobs/s"], &rows)
-    });
+    answer(context.json(), &json!({ "jobs": report }), || in_words(&report));
     Ok(())
+}
+
+fn in_words(report: &[Measured]) -> String {
+    let rows: Vec<Vec<String>> = report
+        .iter()
+        .map(|one| {
+            let rates = [one.jobs_per_second, one.inserts_per_second].map(|rate| format!("{rate:.0}"));
+            [vec![one.durability.to_owned(), one.jobs.to_string()], rates.to_vec()].concat()
+        })
+        .collect();
+    let mut text = table(&["durability", "jobs", "jobs/s", "plain inserts/s"], &rows);
+    for Measured { durability, ratio, .. } in report {
+        text.push_str(&format!(
+            "\nratio {ratio:.2} jobs claimed and finished against single-row insert transactions of plain SQLite, \
+             durability {durability}"
+        ));
+    }
+    text
+}
+
+/// Nanoseconds of the jobs and of the rival, in the same folder.
+async fn measure_both(context: &Context, dir: &Path, durability: Durability, jobs: u32) -> Result<(u64, u64), Failure> {
+    let ns = measure(context, dir, durability, jobs).await?;
+    let rival_ns = insert(&dir.join("rival.sqlite"), durability, jobs).map_err(store::Error::from)?;
+    Ok((ns, rival_ns))
+}
+
+/// Nanoseconds of as many transactions, each of which inserts one row and is as durable.
+fn insert(path: &Path, durability: Durability, count: u32) -> Result<u64, rusqlite::Error> {
+    let synchronous = match durability {
+        Durability::Full => "full",
+        Durability::Normal => "normal",
+    };
+    let rival = rusqlite::Connection::open(path)?;
+    rival.pragma_update(None, "journal_mode", "wal")?;
+    rival.pragma_update(None, "synchronous", synchronous)?;
+    rival.execute_batch("CREATE TABLE jobs (id INTEGER PRIMARY KEY, state TEXT NOT NULL) STRICT")?;
+    let mut statement = rival.prepare("INSERT INTO jobs (state) VALUES ('done')")?;
+    let now_ns = stopwatch();
+    for _ in 0..count {
+        statement.execute([])?;
+    }
+    Ok(now_ns().max(1))
 }
 
 /// Nanoseconds from the first claim to the last answer.

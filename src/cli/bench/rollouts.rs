@@ -17,6 +17,10 @@ use crate::{
 
 /// Arguments of `waag bench rollouts`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag bench rollouts
+  waag bench rollouts --threads 4 --policy CartPole-v1=mine.onnx --json")]
 pub struct Args {
     /// Play this ONNX file instead of our own networks
     #[arg(long, value_name = "ENV=FILE")]

@@ -62,33 +62,42 @@ pub enum Act {
     Unregistered,
 }
 
-/// Where a member ends.
+/// Where a member's submission ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
-    /// Its submission's status; `None` when there is no submission.
-    pub status: Option<Status>,
-    /// The class of the fault, where there is one.
-    pub class: Option<Class>,
-    /// The code, where there is one.
-    pub code: Option<&'static str>,
+pub enum End {
+    /// It played to its end and nobody blames it: it is paid, or not good enough.
+    Finished,
+    /// The same, and with this status.
+    As(Status),
+    /// The miner's own fault, with this code.
+    Rejected(&'static str),
+    /// There is no submission.
+    Nothing,
 }
 
 impl End {
-    const fn plain(status: Status) -> Self {
-        Self { status: Some(status), class: None, code: None }
-    }
-
-    const fn rejected(code: &'static str) -> Self {
-        Self { status: Some(Status::Rejected), class: Some(Class::Miner), code: Some(code) }
-    }
-
     /// Whether this is where it ended.
     #[must_use]
     pub fn is(&self, status: Option<Status>, fault: Option<&Fault>) -> bool {
-        self.status == status
-            && self.class == fault.map(|fault| fault.class)
-            && self.code == fault.map(|fault| fault.code.as_str())
+        match (self, status, fault) {
+            (Self::Finished, Some(status), None) => status.is_finished(),
+            (Self::As(wanted), Some(status), None) => *wanted == status,
+            (Self::Rejected(code), Some(Status::Rejected), Some(fault)) => {
+                fault.class == Class::Miner && fault.code == *code
+            }
+            (Self::Nothing, None, None) => true,
+            _ => false,
+        }
     }
+}
+
+/// What a member is told when it knocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// The code of the chain, where it refuses.
+    pub by_chain: Option<&'static str>,
+    /// The code of the door, where it refuses.
+    pub by_door: Option<&'static str>,
 }
 
 /// One miner.
@@ -104,6 +113,28 @@ pub struct Member {
     pub artifact: Vec<u8>,
     /// Where it ends.
     pub end: End,
+    /// What it is refused on the way.
+    pub refused: Refused,
+}
+
+impl Member {
+    /// A member that nobody turns away at the door.
+    #[must_use]
+    pub const fn new(name: &'static str, who: &'static str, act: Act, artifact: Vec<u8>, end: End) -> Self {
+        Self { name, who, act, artifact, end, refused: Refused { by_chain: None, by_door: None } }
+    }
+
+    /// One whose upload the door refuses with this code.
+    #[must_use]
+    pub fn refused_by_door(self, code: &'static str) -> Self {
+        Self { refused: Refused { by_door: Some(code), ..self.refused }, ..self }
+    }
+
+    /// One whose commitment the chain refuses with this code.
+    #[must_use]
+    pub fn refused_by_chain(self, code: &'static str) -> Self {
+        Self { refused: Refused { by_chain: Some(code), ..self.refused }, ..self }
+    }
 }
 
 /// An archive of these files, as anybody's `tar` writes it.
@@ -137,74 +168,83 @@ pub fn cast() -> Vec<Member> {
     let strong = generalist();
     let bytes = archive("generalist", &strong);
     let noisy: Models = strong.iter().map(|(id, model)| (*id, disguise::add_noise(model, NOISE, &mut dice))).collect();
-    let member = |name, who, act, artifact, end| Member { name, who, act, artifact, end };
     vec![
-        member(
+        Member::new(
             "specialist",
             "an early specialist in two environments",
             Act::Plays,
             archive("specialist", &specialist()),
-            End::plain(Status::Ranked),
+            End::As(Status::Ranked),
         ),
-        member("generalist", "a strong generalist", Act::Plays, bytes.clone(), End::plain(Status::Lost)),
-        member(
+        Member::new("generalist", "a strong generalist", Act::Plays, bytes.clone(), End::As(Status::Lost)),
+        Member::new(
             "echo",
             "commits what generalist commits, in the same block",
             Act::CopiesCommitmentOf("generalist"),
             bytes.clone(),
-            End::rejected("artifact_missing"),
-        ),
-        member("mediocre", "a mediocre one", Act::Plays, archive("mediocre", &mediocre()), End::plain(Status::Lost)),
-        member(
+            End::Rejected("artifact_missing"),
+        )
+        .refused_by_door("commitment_mismatch"),
+        Member::new("mediocre", "a mediocre one", Act::Plays, archive("mediocre", &mediocre()), End::As(Status::Lost)),
+        Member::new(
             "later",
             "a later, slightly better generalist",
             Act::Plays,
             archive("later", &later()),
-            End::plain(Status::Ranked),
+            End::As(Status::Ranked),
         ),
-        member("parrot", "the generalist's file, byte for byte", Act::Plays, bytes, End::rejected("duplicate_bytes")),
-        member(
+        Member::new(
+            "parrot",
+            "the generalist's file, byte for byte",
+            Act::Plays,
+            bytes,
+            End::Rejected("duplicate_bytes"),
+        ),
+        Member::new(
             "whisper",
             "the generalist's weights with noise",
             Act::Plays,
             archive("whisper", &noisy),
-            End::rejected("near_copy"),
+            End::Rejected("near_copy"),
         ),
-        member(
+        Member::new(
             "broken",
             "a file that is no ONNX",
             Act::Plays,
             archive("broken", &malformed()),
-            End::rejected("onnx_malformed"),
+            End::Rejected("onnx_malformed"),
         ),
-        member(
+        Member::new(
             "remote",
             "keeps its weights in another file",
             Act::Plays,
             archive("remote", &external()),
-            End::rejected("onnx_external_data"),
+            End::Rejected("onnx_external_data"),
         ),
-        member(
+        Member::new(
             "giant",
             "over the size limit",
             Act::Plays,
-            archive("giant", &oversized(&mut dice)),
-            End::rejected("upload_too_large"),
-        ),
-        member(
+            archive("giant", &oversized(OVERSIZED_BYTES, &mut dice)),
+            End::Rejected("upload_too_large"),
+        )
+        .refused_by_door("upload_too_large"),
+        Member::new(
             "silent",
             "commits and never uploads",
             Act::NeverUploads,
             archive("silent", &mediocre()[..1]),
-            End::rejected("artifact_missing"),
+            End::Rejected("artifact_missing"),
         ),
-        member(
+        Member::new(
             "stranger",
             "is not registered",
             Act::Unregistered,
             archive("stranger", &mediocre()[..1]),
-            End { status: None, class: None, code: None },
-        ),
+            End::Nothing,
+        )
+        .refused_by_chain("chain_commit_not_allowed")
+        .refused_by_door("hotkey_unregistered"),
     ]
 }
 
@@ -225,8 +265,9 @@ fn external() -> Models {
     models.iter().map(|(id, model)| (*id, disguise::externalise(model, "weights.bin"))).collect()
 }
 
-/// Bytes that do not shrink.
-fn oversized(dice: &mut Dice) -> Models {
-    let bytes: Vec<u8> = (0..OVERSIZED_BYTES / 8).flat_map(|_| dice.roll().to_le_bytes()).collect();
+/// So many bytes that do not shrink.
+#[must_use]
+pub fn oversized(bytes: usize, dice: &mut Dice) -> Models {
+    let bytes: Vec<u8> = (0..bytes.div_ceil(8)).flat_map(|_| dice.roll().to_le_bytes()).collect();
     vec![("CartPole-v1", bytes)]
 }

@@ -12,8 +12,9 @@ use std::{
 use futures::future::try_join_all;
 use serde::Serialize;
 use subxt_rpcs::{RpcClient, client::rpc_params};
+use tokio::sync::Mutex;
 
-use super::cast::{Act, Member};
+use super::cast::{Act, Member, Refused};
 use crate::{
     auth::{Nonce, Statement, Subject},
     chain::{self, Account, Client, Keypair, Sealed, Slug, Wallet},
@@ -44,6 +45,9 @@ const PATIENCE_MS: u64 = 60_000;
 const LOOK_MS: u64 = 50;
 /// Looks before the play gives up: ten minutes.
 const LOOKS_MAX: u32 = 12_000;
+
+/// Who holds a chain's blocks back has this, so that stages on one chain do not let go what another holds.
+static BLOCKS: Mutex<()> = Mutex::const_new(());
 
 /// Where the play takes place.
 pub struct Stage {
@@ -84,15 +88,35 @@ pub struct Part {
     pub door_refused: Option<Fault>,
 }
 
+impl Part {
+    /// Whether chain and door refused it by these codes, and by no other.
+    #[must_use]
+    pub fn is_refused_as(&self, refused: Refused) -> bool {
+        let by_chain = self.chain_refused.as_ref().map(|fault| fault.code.as_str());
+        let by_door = self.door_refused.as_ref().map(|fault| fault.code.as_str());
+        (by_chain, by_door) == (refused.by_chain, refused.by_door)
+    }
+}
+
 /// Who is told what happens, in words.
 pub type Tell<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
-struct Actor<'a> {
+/// A member on its stage.
+pub struct Actor<'a> {
     member: &'a Member,
     coldkey: Keypair,
     hotkey: Keypair,
     artifact: PathBuf,
-    part: Part,
+    /// What it did and was told so far.
+    pub part: Part,
+}
+
+impl Actor<'_> {
+    /// Who it is.
+    #[must_use]
+    pub const fn member(&self) -> &Member {
+        self.member
+    }
 }
 
 fn quiet(_step: &Step) {}
@@ -103,6 +127,22 @@ impl Stage {
     /// # Errors
     /// When something fails that should not.
     pub async fn play(&self, cast: &[Member], entropy: &dyn Entropy, tell: Tell<'_>) -> Result<Vec<Part>, Fault> {
+        let mut actors = self.enter(cast, entropy, tell).await?;
+        let taken = self.upload(&mut actors, |_member| true, entropy).await?;
+        tell(&format!("{taken} artifacts uploaded over HTTP; the others were refused or never came"));
+        Ok(actors.into_iter().map(|actor| actor.part).collect())
+    }
+
+    /// The first half of the play: registrations, and commitments in order.
+    ///
+    /// # Errors
+    /// When something fails that should not.
+    pub async fn enter<'a>(
+        &self,
+        cast: &'a [Member],
+        entropy: &dyn Entropy,
+        tell: Tell<'_>,
+    ) -> Result<Vec<Actor<'a>>, Fault> {
         let controls = Controls::connect(&self.chain_url).await?;
         let mut actors = Vec::new();
         for member in cast {
@@ -110,8 +150,7 @@ impl Stage {
         }
         self.register(&controls, &mut actors, tell).await?;
         self.commit(&mut actors, entropy, tell).await?;
-        self.upload(&mut actors, entropy, tell).await?;
-        Ok(actors.into_iter().map(|actor| actor.part).collect())
+        Ok(actors)
     }
 
     fn prepare<'a>(&self, member: &'a Member, entropy: &dyn Entropy) -> Result<Actor<'a>, Fault> {
@@ -175,7 +214,13 @@ impl Stage {
     }
 
     fn commit_of<'a>(&'a self, actor: &'a Actor<'_>) -> Commit<'a> {
-        Commit { netuid: self.netuid, challenge: &self.challenge, hotkey: &actor.hotkey, artifact: &actor.artifact }
+        Commit {
+            netuid: self.netuid,
+            challenge: &self.challenge,
+            hotkey: &actor.hotkey,
+            artifact: &actor.artifact,
+            again: false,
+        }
     }
 
     async fn commit_one(&self, actor: &Actor<'_>, entropy: &dyn Entropy) -> Result<u64, Fault> {
@@ -187,18 +232,20 @@ impl Stage {
         let rpc = RpcClient::from_url(&self.chain_url)
             .await
             .map_err(|source| STUCK.because(format!("the chain's controls: {source}")))?;
+        let _held = BLOCKS.lock().await;
         self.set_interval(&rpc, 0).await?;
         let together = async {
             let field = self.pending_field(honest, entropy)?;
             let sealed: Sealed = field.parse().map_err(|error: chain::SealError| error.fault())?;
             let copied = miner::commit_sealed(&self.chain, self.netuid, &echo.hotkey, &sealed, &quiet);
+            let within = hex::encode(&field);
             let release = async {
                 self.until(async || {
                     let pending: Vec<String> = rpc
                         .request("author_pendingExtrinsics", rpc_params![])
                         .await
                         .map_err(|source| STUCK.because(source.to_string()))?;
-                    Ok(pending.len() >= 2)
+                    Ok(pending.iter().filter(|extrinsic| extrinsic.contains(&within)).count() == 2)
                 })
                 .await?;
                 self.set_interval(&rpc, self.block_ms).await
@@ -228,9 +275,22 @@ impl Stage {
         answer.map(drop).map_err(|source| STUCK.because(format!("dev_setInterval: {source}")))
     }
 
-    async fn upload(&self, actors: &mut [Actor<'_>], entropy: &dyn Entropy, tell: Tell<'_>) -> Result<(), Fault> {
+    /// The second half: those members upload of whom it is asked, one after another. Answers how many artifacts were
+    /// taken.
+    ///
+    /// # Errors
+    /// When something fails that is not the miner's fault.
+    pub async fn upload(
+        &self,
+        actors: &mut [Actor<'_>],
+        is_asked: impl Fn(&Member) -> bool,
+        entropy: &dyn Entropy,
+    ) -> Result<usize, Fault> {
         let mut taken = 0;
         for at in 0..actors.len() {
+            if !is_asked(actors[at].member) {
+                continue;
+            }
             let uploaded = match actors[at].member.act {
                 Act::NeverUploads => continue,
                 Act::Plays => self.publish(&actors[at], entropy).await,
@@ -251,8 +311,7 @@ impl Stage {
                 Err(fault) => return Err(fault),
             }
         }
-        tell(&format!("{taken} artifacts uploaded over HTTP; the others were refused or never came"));
-        Ok(())
+        Ok(taken)
     }
 
     /// As `waag publish` does, but for the checks on the miner's side: this cast would not pass them.

@@ -154,7 +154,7 @@ fn line(member: &Member, part: Part, submission: Option<&Submission>, row: Optio
     };
     let status = submission.map(|submission| submission.status);
     let fault = submission.and_then(|submission| submission.fault.clone());
-    let as_deserved = member.end.is(status, fault.as_ref()) && refused_as_deserved(member, &part);
+    let as_deserved = member.end.is(status, fault.as_ref()) && part.is_refused_as(member.refused);
     Line {
         name: member.name,
         who: member.who,
@@ -173,19 +173,6 @@ fn line(member: &Member, part: Part, submission: Option<&Submission>, row: Optio
         door_refused: part.door_refused,
         as_deserved,
     }
-}
-
-/// Those who knock where they may not are refused by the code that is theirs.
-fn refused_as_deserved(member: &Member, part: &Part) -> bool {
-    let code = |fault: &Option<Fault>| fault.as_ref().map(|fault| fault.code.clone());
-    let (chain, door) = (code(&part.chain_refused), code(&part.door_refused));
-    let wanted = match member.name {
-        "stranger" => (Some("chain_commit_not_allowed"), Some("hotkey_unregistered")),
-        "echo" => (None, Some("commitment_mismatch")),
-        "giant" => (None, Some("upload_too_large")),
-        _ => (None, None),
-    };
-    (chain.as_deref(), door.as_deref()) == wanted
 }
 
 /// What was computed, from the evidence, against what stands on chain at the finalized head.

@@ -38,6 +38,8 @@ pub struct Commit<'a> {
     pub hotkey: &'a Keypair,
     /// The artifact's file. Its salts are kept in a file beside it: two miners must not share a path.
     pub artifact: &'a Path,
+    /// Whether to commit anew although a commitment stands: its submission has ended without the artifact.
+    pub again: bool,
 }
 
 /// A commitment that stands on chain.
@@ -73,6 +75,17 @@ impl<'a> Commit<'a> {
         let salt = seal.salt_bytes()?;
         Ok(Sealed::new(&seal.genesis.0, self.netuid, self.challenge, &self.hotkey.account(), &seal.artifact, &salt))
     }
+
+    /// The block of this seal's commitment, when it stands and counts.
+    async fn standing(&self, client: &Client, seal: &Seal) -> Result<Option<u64>, Fault> {
+        let head = client.finalized_head().await.map_err(|error| error.fault())?;
+        // A node that has not seen the block yet cannot say that the commitment is gone.
+        if let Some(block) = seal.block.filter(|block| *block > head.number) {
+            return Ok(Some(block));
+        }
+        let sealed = self.sealed(seal)?;
+        standing(client, self.netuid, &head, &self.hotkey.account(), &sealed).await.map_err(|error| error.fault())
+    }
 }
 
 /// Commits to an artifact and waits until that is final. Fields of other challenges are kept. A commitment that stands
@@ -89,10 +102,18 @@ pub async fn commit(
     let (artifact, _bytes) = digest_file(what.artifact)?;
     let genesis = client.genesis_hash();
     let mut seals = Seals::open(what.artifact)?;
-    let mut seal = seals.find_or_make(&what.subject(&genesis, artifact), entropy)?;
+    let subject = what.subject(&genesis, artifact);
+    let hotkey = what.hotkey.account();
+    let mut seal = seals.find_or_make(&subject, entropy)?;
+    let mut standing = what.standing(client, &seal).await?;
+    // A commitment that was final and does not count any more, or is of no use any more, is followed by one with a salt
+    // of its own: the same field again would keep the old one's place in the ledger, and with it its end.
+    if seal.block.is_some() && (standing.is_none() || what.again) {
+        seal = seals.make(&subject, entropy)?;
+        standing = None;
+    }
     watch(&Step::Sealed);
     let sealed = what.sealed(&seal)?;
-    let hotkey = what.hotkey.account();
     let committed = |block, again, seals: &Seals| Committed {
         netuid: what.netuid,
         challenge: what.challenge.to_string(),
@@ -103,7 +124,7 @@ pub async fn commit(
         again,
         salt_file: seals.path().to_owned(),
     };
-    if let Some(block) = standing(client, what.netuid, &hotkey, &sealed).await.map_err(|error| error.fault())? {
+    if let Some(block) = standing {
         watch(&Step::Already { what: format!("committed in block {block}") });
         let block = seal.block.unwrap_or(block);
         seals.keep(&Seal { block: Some(block), signed: None, ..seal })?;
@@ -173,8 +194,13 @@ async fn sign(client: &Client, netuid: u16, hotkey: &Keypair, sealed: &Sealed) -
 
 /// The block of the hotkey's last commitment, when this field is part of it, final, and not older than the hotkey's
 /// registration: an older one does not count and has to be made again.
-async fn standing(client: &Client, netuid: u16, hotkey: &Hotkey, sealed: &Sealed) -> Result<Option<u64>, Error> {
-    let head = client.finalized_head().await?;
+async fn standing(
+    client: &Client,
+    netuid: u16,
+    head: &BlockRef,
+    hotkey: &Hotkey,
+    sealed: &Sealed,
+) -> Result<Option<u64>, Error> {
     let stored = client.commitment_of(netuid, hotkey, head.hash).await?;
     let Some(stored) = stored.filter(|stored| stored.fields.contains(&sealed.field())) else { return Ok(None) };
     let metagraph = client.metagraph(netuid, head.hash).await?;

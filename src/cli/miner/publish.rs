@@ -13,11 +13,12 @@ use super::{
 use crate::{
     auth::{Nonce, Statement, Subject},
     chain,
-    clock::Clock,
+    clock::{Clock, UnixMs},
     config::Profile,
     fault::Fault,
     gym::policy::BackendChoice,
     ids::{Digest, Entropy, Hotkey, SubmissionId},
+    intake::COMMITMENT_NOT_FINAL,
     server::client,
     stage::{catalog, checks},
 };
@@ -26,6 +27,8 @@ use crate::{
 const READ_BYTES_MAX: u64 = crate::config::profile::limits::ARTIFACT_BYTES;
 /// The longest wait that an appliance is believed.
 const RETRY_AFTER_S_MAX: u64 = 60;
+/// How often the appliance is asked how far it has read the chain, in milliseconds: a part of any block's time.
+const LOOK_MS: u64 = 500;
 
 /// What to publish, and where.
 #[derive(Clone, Copy)]
@@ -78,6 +81,10 @@ pub async fn publish(
         watch(&Step::Checked);
     }
     let committed = if what.skip_commit { None } else { Some(commit(chain, &what.commit, entropy, watch).await?) };
+    let deadline_ms = clock.now_ms().saturating_add_unsigned(what.patience_ms);
+    if let Some(committed) = &committed {
+        until_read(what.api, committed.block, deadline_ms, clock, watch).await?;
+    }
     let digest = Digest::of(&artifact);
     let genesis = chain.genesis_hash();
     let seals = Seals::open(what.commit.artifact)?;
@@ -85,7 +92,7 @@ pub async fn publish(
         SEALS_UNUSABLE.because(format!("`{}` has no salt for this artifact: commit first", seals.path().display()))
     })?;
     let bytes = artifact.len() as u64;
-    let uploaded = upload(what, &seal, artifact, entropy, clock, watch).await?;
+    let uploaded = upload(what, &seal, artifact, deadline_ms, entropy, clock, watch).await?;
     watch(&Step::Accepted { submission: uploaded.submission.to_string() });
     Ok(Published {
         submission: uploaded.submission,
@@ -114,18 +121,38 @@ fn check(profile: &Profile, artifact: &[u8]) -> Result<(), Fault> {
     checks::check(artifact, &catalog::limits(profile), &environments, &BackendChoice::Embedded).map(drop)
 }
 
+/// Waits until the appliance has read this block. Before that it cannot tell a commitment that is on its way from one
+/// that does not open. When patience is at its end the appliance may say itself what it misses.
+async fn until_read(
+    api: &client::Client,
+    block: u64,
+    deadline_ms: UnixMs,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<(), Fault> {
+    while clock.now_ms() < deadline_ms {
+        let read = api.health().await.map_err(|error| error.fault())?.block;
+        if read.is_some_and(|read| read >= block) {
+            return Ok(());
+        }
+        watch(&Step::Waiting { code: COMMITMENT_NOT_FINAL.name.to_owned(), after_ms: LOOK_MS });
+        clock.sleep(Duration::from_millis(LOOK_MS)).await;
+    }
+    Ok(())
+}
+
 /// Uploads, and comes again while the appliance asks for it and patience lasts. Every try is signed anew.
 async fn upload(
     what: &Publish<'_>,
     seal: &Seal,
     artifact: Bytes,
+    deadline_ms: UnixMs,
     entropy: &dyn Entropy,
     clock: &dyn Clock,
     watch: Watch<'_>,
 ) -> Result<crate::server::views::Uploaded, Fault> {
     let total_bytes = artifact.len() as u64;
     let salt = seal.salt_bytes()?;
-    let deadline_ms = clock.now_ms().saturating_add_unsigned(what.patience_ms);
     loop {
         watch(&Step::Uploading { sent_bytes: 0, total_bytes });
         let statement = Statement {

@@ -165,9 +165,17 @@ impl Seals {
     /// # Errors
     /// When the file cannot be written.
     pub fn find_or_make(&mut self, subject: &Subject<'_>, entropy: &dyn Entropy) -> Result<Seal, Fault> {
-        if let Some(seal) = self.find(subject) {
-            return Ok(seal.clone());
+        match self.find(subject) {
+            Some(seal) => Ok(seal.clone()),
+            None => self.make(subject, entropy),
         }
+    }
+
+    /// A new seal of this subject, whatever others it has; it is on disk before this returns.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn make(&mut self, subject: &Subject<'_>, entropy: &dyn Entropy) -> Result<Seal, Fault> {
         let seal = Seal {
             genesis: Digest(*subject.genesis),
             netuid: subject.netuid,
@@ -238,6 +246,9 @@ mod tests {
         let other = again.find_or_make(&subject(Digest([5; 32])), &SystemEntropy).unwrap();
         assert_ne!(other.salt, first.salt);
         again.keep(&Seal { block: Some(9), ..first.clone() }).unwrap();
+        let anew = again.make(&subject(Digest([5; 32])), &SystemEntropy).unwrap();
+        assert_ne!(anew.salt, other.salt);
+        let other = anew;
 
         let kept = Seals::open(&artifact).unwrap();
         assert_eq!(kept.find(&subject(Digest([4; 32]))).unwrap().block, Some(9));

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{
@@ -98,9 +99,13 @@ fn note(path: &Path, wanted: &BTreeSet<Digest>, found: &mut BTreeMap<Digest, Pat
     }
 }
 
+/// One artifact over a slow line.
+const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
+
 async fn fetch(url: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, Fault> {
     let failed = |source: reqwest::Error| ARTIFACTS_UNREADABLE.because(format!("{url}: {source}"));
-    let mut response = reqwest::get(url).await.map_err(failed)?;
+    let client = reqwest::Client::builder().no_proxy().timeout(FETCH_TIMEOUT).build().map_err(failed)?;
+    let mut response = client.get(url).send().await.map_err(failed)?;
     if response.status() == reqwest::StatusCode::NOT_FOUND {
         return Ok(None);
     }

@@ -14,8 +14,8 @@ pub const BLOCKS: u64 = 1_000_000;
 pub const SEED_DELAY_BLOCKS: u64 = 200;
 /// Uploads of one hotkey in an hour: one a second.
 pub const UPLOADS_PER_HOUR: u32 = 3600;
-/// Contestants of one run: sixteen for every uid of a subnet.
-pub const CONTESTANTS: u32 = 4096;
+/// Contestants of one run: four for every uid of a subnet. Their evidence must fit into one bundle.
+pub const CONTESTANTS: u32 = 1024;
 /// Runs that follow without new contestants.
 pub const ROUNDS: u32 = 100;
 /// Retries of one class at one stage: beyond this nothing is gained.

@@ -116,7 +116,7 @@ fn values_out_of_bounds_are_named_at_their_line() {
         (7, "bytes_max = 1.0", "expected i64"),
         (9, "door = \"x\"\nuploads_per_hour = 0", "0 is not within 1 and 3600"),
         (12, "every_blocks = 0", "0 is not within 1"),
-        (12, "contestants_max = 4097", "4097 is not within 1 and 4096"),
+        (12, "contestants_max = 1025", "1025 is not within 1 and 1024"),
         (12, "seed_delay_blocks = 201", "201 is not within 0 and 200"),
         (12, "rounds_after_arrival = 101", "not within 0 and 100"),
         (14, "name = \"First!\"", "`First!` is not a name"),
@@ -153,7 +153,7 @@ fn bounds_are_reached() {
         (4, "share = 1"),
         (4, "share = 0"),
         (12, "every_blocks = 1000000"),
-        (12, "every_blocks = 1\ncontestants_max = 4096\nseed_delay_blocks = 200\nrounds_after_arrival = 100"),
+        (12, "every_blocks = 1\ncontestants_max = 1024\nseed_delay_blocks = 200\nrounds_after_arrival = 100"),
     ] {
         parse(&with_line(line, Some(instead))).expect(instead);
     }

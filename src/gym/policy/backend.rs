@@ -201,10 +201,14 @@ impl Runner {
         &self.outputs
     }
 
-    /// Runs all lanes, in calls of always the same number of rows.
-    pub(super) fn run(&mut self) -> Result<(), Fault> {
+    /// Runs the live lanes, in calls of always the same number of rows: another number might round otherwise. A call
+    /// without a live lane is left out.
+    pub(super) fn run(&mut self, is_live: impl Fn(usize) -> bool) -> Result<(), Fault> {
         for first in (0..LANES).step_by(self.rows) {
             let lanes = first..first + self.rows;
+            if !lanes.clone().any(&is_live) {
+                continue;
+            }
             let rows = lanes.clone().flat_map(|lane| self.inputs.iter().map(move |column| column.0[lane]));
             let values = self.call(rows.collect())?;
             for (lane, row) in lanes.zip(values.chunks_exact(self.outputs.len())) {

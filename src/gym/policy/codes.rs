@@ -48,14 +48,14 @@ pub const OUT_OF_RANGE: Code = Code::new(
 pub const TOO_COSTLY: Code = Code::new(
     Class::Miner,
     "policy_too_costly",
-    "the policy needs more multiply-adds a step than the limit",
-    "make the network smaller; the count depends on the file alone",
+    "the policy costs more a step than the limit",
+    "make the network smaller, with fewer nodes; the count depends on the file alone",
 );
-/// The caller's measure of time says that the policy is far slower than its arithmetic explains.
+/// It took far more processor time than any file of that cost should.
 pub const TOO_SLOW: Code = Code::new(
     Class::Miner,
     "policy_too_slow",
-    "the policy's rollouts took longer than their time budget",
+    "the policy took more processor time than its rollouts may",
     "use plain layers (Gemm, Tanh, Relu), which run fused; `waag check` says whether a policy does",
 );
 /// The backend failed in mid-run.

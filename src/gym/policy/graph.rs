@@ -295,12 +295,18 @@ pub(super) fn rows_stay_apart(graph: &GraphProto) -> bool {
     graph.node.iter().all(|node| node.domain.as_deref().unwrap_or_default().is_empty() && is_plain_node(node))
 }
 
-/// Multiply-adds of one row at the least: each weight is used once, each node has a price.
-pub(super) fn cost_estimate(graph: &GraphProto) -> u64 {
-    const NODE: u64 = 64;
+/// What a node costs besides its arithmetic, in multiply-adds a row, where a call serves a whole block of rows.
+const NODE_OF_BLOCK: u64 = 256;
+/// The same where every row is a call of its own.
+const NODE_OF_ROW: u64 = 8_192;
+
+/// Multiply-adds of one row at the least: each weight is used once, each node has a price. `together` says whether a
+/// call serves a whole block of rows.
+pub(super) fn cost_estimate(graph: &GraphProto, together: bool) -> u64 {
     let weights = graph.initializer.iter().map(|tensor| {
         tensor.dims.iter().fold(1_u64, |product, extent| product.saturating_mul(u64::try_from(*extent).unwrap_or(0)))
     });
-    let nodes = NODE.saturating_mul(graph.node.len() as u64);
+    let node = if together { NODE_OF_BLOCK } else { NODE_OF_ROW };
+    let nodes = node.saturating_mul(graph.node.len() as u64);
     weights.fold(nodes, u64::saturating_add)
 }

@@ -27,9 +27,37 @@ use super::{
 };
 use crate::fault::Fault;
 
-/// Multiply-adds a step may cost here, whatever a profile allows: four hundred times a 64×64 network. At this cost a
-/// core plays about ten thousand steps a second. The artifact room counts every operator and refuses earlier.
+/// What a step may cost here in multiply-adds, whatever a profile allows: four hundred times a 64×64 network. At this
+/// cost a core plays about ten thousand steps a second fused, and some five hundred in a general backend. The artifact
+/// room counts every operator and element and refuses earlier.
 pub const STEP_COST_MAX: u64 = 2_000_000;
+/// Processor time a step may take on average, in microseconds: several times what the costliest policy that passes the
+/// checks takes, so that only one whose time its file does not show meets it.
+pub const STEP_CPU_US_MAX: u64 = 10_000;
+/// Processor time that loading may take.
+pub const LOAD_CPU_MS_MAX: u64 = 30_000;
+/// Wall time of a call besides twice its processor time: for a machine that has other work too.
+const WALL_SLACK_MS: u64 = 60_000;
+
+/// Processor time that so many rows may take, in milliseconds. Rows are computed in whole blocks.
+#[must_use]
+pub const fn cpu_ms_max(rows: u64) -> u64 {
+    let rows = rows.saturating_add(LANES as u64);
+    LOAD_CPU_MS_MAX.saturating_add(rows.saturating_mul(STEP_CPU_US_MAX) / 1_000)
+}
+
+/// The most rows that so many episodes can ask for: lanes without an episode are computed too.
+#[must_use]
+pub const fn rows_max(environment: Environment, episodes: u64) -> u64 {
+    episodes.saturating_add(LANES as u64).saturating_mul(environment.steps_max() as u64)
+}
+
+/// Wall time for a job that computes so many rows: more than any policy may take, so that only a machine in trouble
+/// meets it.
+#[must_use]
+pub const fn wall_ms_max(rows: u64) -> u64 {
+    cpu_ms_max(rows).saturating_mul(2).saturating_add(WALL_SLACK_MS)
+}
 
 /// Version of the fused programs' arithmetic: changes whenever an answer may change by a last bit.
 pub const FUSED_VERSION: &str = "1";
@@ -103,8 +131,8 @@ impl Policy {
         let model = graph::decode(bytes)?;
         let graph = model.graph.as_ref().ok_or_else(|| codes::UNREADABLE.because("the file holds no graph"))?;
         let contract = graph::contract(graph, environment)?;
-        let cost = check_cost(graph::cost_estimate(graph))?;
         let together = contract.batch == Batch::Any && graph::rows_stay_apart(graph);
+        let cost = check_cost(graph::cost_estimate(graph, together))?;
         let rows = if together { LANES } else { 1 };
         let engine = Engine::General { backend: backend.clone(), bytes: bytes.into(), contract, rows };
         Ok(Self { environment, engine, cost, unfused_because: reason.into() })
@@ -181,8 +209,9 @@ impl Policy {
             for (lane, row) in block.chunks_exact(width).enumerate() {
                 runner.observe(lane, row);
             }
-            runner.run()?;
-            for lane in 0..block.len() / width {
+            let live = block.len() / width;
+            runner.run(|lane| lane < live)?;
+            for lane in 0..live {
                 outputs.extend(runner.outputs().iter().map(|column| column.0[lane]));
             }
         }
@@ -224,14 +253,14 @@ impl Runner {
         }
     }
 
-    /// Runs all lanes.
-    pub(super) fn run(&mut self) -> Result<(), Fault> {
+    /// Runs the lanes that hold an observation; of the others nothing may be read.
+    pub(super) fn run(&mut self, is_live: impl Fn(usize) -> bool) -> Result<(), Fault> {
         match &mut self.inner {
             Inner::Fused { program, level, scratch } => {
                 program.run(*level, scratch);
                 Ok(())
             }
-            Inner::General(runner) => runner.run(),
+            Inner::General(runner) => runner.run(is_live),
         }
     }
 

@@ -214,10 +214,37 @@ fn files_that_break_the_contract_are_miner_faults() {
     }
 }
 
+/// A file with so many nodes before it.
+fn long(name: &str, length: usize) -> Vec<u8> {
+    let mut model = ModelProto::decode(file(name).as_slice()).expect("decodes");
+    let nodes = nodes(&mut model);
+    let first = nodes[0].input[0].clone();
+    let link = |at: usize| if at == 0 { first.clone() } else { format!("link {at}") };
+    let chain = (0..length).map(|at| NodeProto {
+        op_type: Some("Neg".to_owned()),
+        input: vec![link(at)],
+        output: vec![link(at + 1)],
+        ..Default::default()
+    });
+    let chain: Vec<NodeProto> = chain.collect();
+    for input in nodes.iter_mut().flat_map(|node| &mut node.input).filter(|input| **input == first) {
+        *input = link(length);
+    }
+    nodes.splice(0..0, chain);
+    model.encode_to_vec()
+}
+
 #[test]
 fn a_policy_may_cost_the_limit_and_not_more() {
     assert_eq!(check_cost(STEP_COST_MAX), Ok(STEP_COST_MAX));
     assert_eq!(check_cost(STEP_COST_MAX + 1).expect_err("too much").code, "policy_too_costly");
+    // Rows that are asked one by one make every node dear.
+    let alone = Policy::load_general(&long("across-rows", 150), Environment::CartPole, EMBEDDED, "a test");
+    assert!(alone.is_ok_and(|policy| policy.cost() > 150 * 8_192));
+    let refused = Policy::load_general(&long("across-rows", 250), Environment::CartPole, EMBEDDED, "a test");
+    assert_eq!(refused.expect_err("too many").code, "policy_too_costly");
+    let together = Policy::load_general(&long("layer-norm", 2_000), Environment::CartPole, EMBEDDED, "a test");
+    assert!(together.is_ok_and(|policy| policy.cost() > 2_000 * 256));
     // 4·64 + 64·64 + 64·2 products and 128 hyperbolic tangents.
     assert_eq!(fused(Environment::CartPole).cost(), 256 + 4096 + 128 + 16 * 128);
 }

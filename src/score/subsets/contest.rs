@@ -88,11 +88,10 @@ impl<'a> Contest<'a> {
         contest
     }
 
-    /// How many could take something from somebody: those with any success at all, but for the one who is first.
-    /// One without any success can win nothing, so that filling a run with such costs the others nothing.
-    pub(super) fn challengers(&self) -> u64 {
-        let able = self.players.iter().filter(|player| player.outcomes.iter().any(|outcome| outcome.count() > 0));
-        (able.count() as u64).saturating_sub(1)
+    /// Everybody who takes part, but for the first, who has nobody to beat. Whether one had any success does not
+    /// matter: the level must not depend on what the episodes showed.
+    pub(super) fn challengers(&self) -> usize {
+        self.players.len().saturating_sub(1)
     }
 
     pub(super) fn rate(&self, player: usize, environment: usize) -> Rate {

@@ -9,7 +9,7 @@
 //!    evidence of this run. All play the same episodes; whatever is missing or went wrong is a failed episode.
 //! 2. **Better.** One is better than another on a subset of environments iff the paired one-sided lower bound of the
 //!    difference in mean success over the subset exceeds 0 ([`stats`](super::stats)), at level
-//!    `alpha / challengers`: challengers are all who take part and had any success, but for the first of them.
+//!    `alpha / challengers`: challengers are all who take part in this run, but for the first of them.
 //! 3. **Candidates.** A subset is won only by one with at least one success in each of its environments.
 //! 4. **The holder** of a subset is the candidate who took it last; when nobody did, the earliest candidate by
 //!    priority. Ties stay with the holder, so with the earlier.
@@ -47,7 +47,7 @@ use self::{
     memory::{Key, Memory, Standing},
     reasons::Reasons,
 };
-use super::{Entry, Input, Ranking, Row, Rule, barred, nobody, options, outcomes::RolloutEvidence, unpaid};
+use super::{Entry, Input, Ranking, Row, Rule, barred, nobody, options, outcomes::RolloutEvidence, ranked, unpaid};
 
 /// Environments of one challenge: with eight there are 255 subsets.
 pub const ENVIRONMENTS_MAX: usize = 8;
@@ -108,11 +108,7 @@ impl Rule for Subsets {
     }
 
     fn rank(&self, input: &Input) -> Ranking {
-        // Options were checked when the profile was loaded; a ranking that cannot be made pays nobody.
-        match Options::parse(&input.options) {
-            Ok(options) => rank(input, &options),
-            Err(wrong) => nobody(input, &format!("the rule's options are wrong: {wrong}")),
-        }
+        ranked(input, Options::parse(&input.options), rank)
     }
 }
 

@@ -243,10 +243,10 @@ fn more_challengers_ask_for_more() {
     let mut crowd = alone.clone();
     crowd.extend([entry(3, 1, &[first(5, 200)]), entry(4, 1, &[first(5, 200)])]);
     assert_eq!(row(&Subsets.rank(&input(1, None, crowd, at_once())), 2).share, 0.0);
-    // Those without any success are no challengers.
-    let mut idle = alone;
-    idle.extend([entry(3, 1, &[first(0, 200)]), entry(4, 1, &[first(0, 200)])]);
-    assert_eq!(row(&Subsets.rank(&input(1, None, idle, at_once())), 2).share, 1.0);
+    // Those without any success count like the others: the level does not depend on what the episodes showed.
+    let mut hopeless = alone;
+    hopeless.extend([entry(3, 1, &[first(0, 200)]), entry(4, 1, &[first(0, 200)])]);
+    assert_eq!(row(&Subsets.rank(&input(1, None, hopeless, at_once())), 2).share, 0.0);
 }
 
 #[test]

@@ -15,7 +15,7 @@ async fn an_upload_that_opens_its_commitment_is_taken_in_once() {
     let submission = world.client.submission(first.submission).await.expect("it is there");
     assert_eq!(submission.status, Status::Queued);
     assert_eq!((submission.artifact, submission.artifact_bytes), (Some(Digest::of(b"policy")), Some(6)));
-    assert_eq!((submission.upload_block, submission.uid), (Some(30), Some(4)));
+    assert_eq!((submission.upload_block, submission.uid), (Some(33), Some(4)));
     let kept = world.pipeline.store().blobs().get(&Digest::of(b"policy"), 6).await.expect("it is kept");
     assert_eq!(kept, "policy");
     assert_eq!(world.recorded().await, [] as [&str; 0]);
@@ -86,7 +86,8 @@ async fn what_does_not_open_is_refused_with_its_reason_and_recorded() {
     assert_eq!((refused.code().as_str(), refused.retry_after_s()), ("commitment_not_final", Some(1)));
 
     world.commit(b"policy", 20).await;
-    assert_eq!(code(world.publish(b"another").await), said("commitment_mismatch", 409));
+    let refused = world.publish(b"another").await.expect_err("it does not open");
+    assert_eq!((refused.code().as_str(), refused.retry_after_s()), ("commitment_mismatch", None));
     let mut salted = statement(b"policy");
     if let Subject::Upload { salt, .. } = &mut salted.subject {
         *salt = [0; 32];
@@ -95,6 +96,12 @@ async fn what_does_not_open_is_refused_with_its_reason_and_recorded() {
 
     world.commit(b"old", 9).await;
     assert_eq!(code(world.publish(b"old").await), said("commitment_before_registration", 409));
+
+    // With nothing left that waits, the commitment of the next artifact may be on its way.
+    world.publish(b"policy").await.expect("it opens");
+    world.pipeline.sweep(Some(20 + 601)).await.expect("swept");
+    let refused = world.publish(b"next").await.expect_err("nothing waits for it");
+    assert_eq!((refused.code().as_str(), refused.retry_after_s()), ("commitment_not_final", Some(1)));
 
     let mut facts = chain();
     facts.registered.clear();
@@ -108,6 +115,7 @@ async fn what_does_not_open_is_refused_with_its_reason_and_recorded() {
         "commitment_mismatch",
         "commitment_mismatch",
         "commitment_before_registration",
+        "commitment_not_final",
         "hotkey_unregistered",
     ];
     assert_eq!(world.recorded().await, expected);
@@ -130,6 +138,80 @@ async fn what_is_signed_must_be_what_is_sent() {
     let kept = world.pipeline.store().blobs().has(&Digest::of(b"p0licy")).await.expect("looked");
     assert!(!kept, "bytes that nobody committed to are not kept");
     assert!(world.publish(b"policy").await.is_ok(), "a mistake closes nothing");
+}
+
+/// What became of Alice's only submission.
+async fn outcome(world: &World) -> (Status, Option<String>) {
+    let mut all = world.client.all_submissions(&Filter::default()).await.expect("a list");
+    assert_eq!(all.len(), 1);
+    let only = all.remove(0);
+    (only.status, only.fault.map(|fault| fault.code))
+}
+
+/// Anybody on the way can change how a body is framed, and cut it off; that must cost its sender nothing.
+#[tokio::test]
+async fn a_frame_that_is_not_signed_ends_no_submission() {
+    let beyond = BYTES_MAX + 1;
+    for (framing, body, status, code) in [
+        ("transfer-encoding: chunked\r\n".to_owned(), "6\r\npolicy\r\n0\r\n\r\n", 411, "upload_length_required"),
+        ("transfer-encoding: chunked\r\n".to_owned(), "0\r\n\r\n", 411, "upload_length_required"),
+        (String::new(), "", 411, "upload_length_required"),
+        ("content-length: 0\r\n".to_owned(), "", 400, "upload_empty"),
+        ("content-length: 5\r\n".to_owned(), "polic", 400, "upload_length_mismatch"),
+        ("content-length: 7\r\n".to_owned(), "policy!", 400, "upload_length_mismatch"),
+        (format!("content-length: {beyond}\r\n"), "policy", 413, "upload_too_large"),
+    ] {
+        let world = World::new().await;
+        world.commit(b"policy", 20).await;
+        let request = raw_framed(&statement(b"policy"), &framing) + body;
+        let answer = read_until(&mut world.raw(&request).await, "request_id").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(code), "{framing}: {answer}");
+        assert_eq!(outcome(&world).await, (Status::Awaiting, None), "{framing}{body}");
+        assert_eq!(world.recorded().await, [code], "who signed it is told");
+        let taken = world.publish(b"policy").await.expect("the right upload is taken all the same");
+        assert!(!taken.again);
+        assert_eq!(outcome(&world).await, (Status::Queued, None));
+    }
+}
+
+/// A size that the sender signed belongs to the one artifact that the commitment binds: nothing else can ever come.
+#[tokio::test]
+async fn a_signed_size_that_no_artifact_may_have_ends_its_submission() {
+    let large = vec![3; usize::try_from(BYTES_MAX).expect("small") + 1];
+    let framings = [
+        format!("content-length: {}\r\n", large.len()),
+        "content-length: 6\r\n".to_owned(),
+        "transfer-encoding: chunked\r\n".to_owned(),
+    ];
+    for framing in framings {
+        let world = World::new().await;
+        world.commit(&large, 20).await;
+        let answer = read_until(&mut world.raw(&raw_framed(&statement(&large), &framing)).await, "request_id").await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("upload_too_large"), "{framing}: {answer}");
+        assert_eq!(outcome(&world).await, (Status::Rejected, Some("upload_too_large".to_owned())), "{framing}");
+        assert_eq!(world.recorded().await, ["upload_too_large"]);
+    }
+    let world = World::new().await;
+    world.commit(&large, 20).await;
+    assert_eq!(code(world.publish(&large).await), said("upload_too_large", 413));
+    assert_eq!(outcome(&world).await.0, Status::Rejected);
+    assert_eq!(code(world.publish(&large).await), said("upload_too_large", 413));
+}
+
+#[tokio::test]
+async fn a_signed_size_ends_nothing_that_it_does_not_open() {
+    let world = World::new().await;
+    world.commit(b"policy", 20).await;
+    let large = vec![3; usize::try_from(BYTES_MAX).expect("small") + 1];
+    assert_eq!(code(world.publish(&large).await), said("upload_too_large", 413));
+    let mut elsewhere = statement(b"policy");
+    if let Subject::Upload { challenge, size_bytes, .. } = &mut elsewhere.subject {
+        *challenge = "duel".parse().expect("a slug");
+        *size_bytes = BYTES_MAX + 1;
+    }
+    assert_eq!(code(world.send(&elsewhere, b"policy").await), said("upload_challenge_mismatch", 400));
+    assert_eq!(outcome(&world).await, (Status::Awaiting, None));
+    assert!(world.publish(b"policy").await.is_ok());
 }
 
 #[tokio::test]
@@ -195,6 +277,39 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     let left = std::fs::read_dir(arriving).map_or(0, Iterator::count);
     assert_eq!(left, 0, "nothing half-written stays");
     assert!(!world.publish(&bytes).await.expect("it may come again").again);
+}
+
+/// A stamp of the past would put an artifact into a run whose seeds its miner has seen.
+#[tokio::test]
+async fn an_upload_counts_from_the_newest_block_and_waits_while_that_is_unknown() {
+    let world = World::new().await;
+    world.commit(b"policy", 20).await;
+    for behind in [ChainFacts { catching_up: true, ..chain() }, ChainFacts { seen_ms: 1, ..chain() }] {
+        world.facts.send_replace(Some(behind));
+        let refused = world.publish(b"policy").await.expect_err("the present block is unknown");
+        assert_eq!((refused.code().as_str(), refused.fault().class), ("chain_behind", Class::Provider));
+        assert!(refused.retry_after_s().is_some());
+    }
+    assert_eq!(world.recorded().await, Vec::<String>::new(), "nobody is blamed");
+    world.facts.send_replace(Some(chain()));
+    let taken = world.publish(b"policy").await.expect("it is seen again");
+    let submission = world.client.submission(taken.submission).await.expect("it is there");
+    assert_eq!((submission.upload_block, chain().finalized), (Some(33), 30));
+}
+
+#[tokio::test]
+async fn a_deadline_waits_while_nothing_could_be_uploaded() {
+    let world = World::new().await;
+    world.commit(b"policy", 20).await;
+    let hash = |block: u64| Digest([u8::try_from(block).expect("small"); 32]);
+    for block in 21..=30 {
+        world.pipeline.advance(NETUID, block, hash(block), Vec::new(), block <= 25).await.expect("taken in");
+    }
+    world.pipeline.sweep(Some(20 + 600 + 5)).await.expect("swept");
+    assert!(world.publish(b"policy").await.is_ok(), "five blocks were taken in late");
+    world.commit(b"other", 31).await;
+    world.pipeline.sweep(Some(31 + 601)).await.expect("swept");
+    assert_eq!(code(world.publish(b"other").await), said("submission_closed", 409));
 }
 
 #[tokio::test]

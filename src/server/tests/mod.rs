@@ -1,5 +1,6 @@
 //! The server on a real socket, over a real store.
 
+mod bounds;
 mod door;
 mod pages;
 
@@ -195,12 +196,13 @@ fn chain() -> ChainFacts {
         netuid: NETUID,
         genesis: Digest(GENESIS),
         head: 33,
+        catching_up: false,
         finalized: 30,
         finalized_hash: Digest([6; 32]),
         tempo: 360,
         next_epoch_block: Some(40),
         block_ms: 250,
-        seen_ms: 1,
+        seen_ms: SystemClock::shared().now_ms(),
         registered: BTreeMap::from([(alice().account(), registration)]),
     }
 }
@@ -223,12 +225,17 @@ fn statement(bytes: &[u8]) -> Statement {
 
 /// The head of a raw request for this upload.
 fn raw_head(statement: &Statement, content_length: usize, more: &str) -> String {
+    raw_framed(statement, &format!("{more}content-length: {content_length}\r\n"))
+}
+
+/// The same with other words about the body than its length, or none.
+fn raw_framed(statement: &Statement, framing: &str) -> String {
     use std::fmt::Write as _;
-    let mut head = format!("POST /v1/challenges/{SLUG}/submissions HTTP/1.1\r\nhost: x\r\n{more}");
+    let mut head = format!("POST /v1/challenges/{SLUG}/submissions HTTP/1.1\r\nhost: x\r\n{framing}");
     for (name, value) in statement.sign(&alice()) {
         let _ = write!(head, "{name}: {value}\r\n");
     }
-    let _ = write!(head, "content-length: {content_length}\r\n\r\n");
+    head.push_str("\r\n");
     head
 }
 

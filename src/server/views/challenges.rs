@@ -28,7 +28,7 @@ pub struct Challenge {
 pub struct HowTo {
     /// The form of the commitment on chain.
     pub commitment: String,
-    /// Where the artifact is sent: method and path.
+    /// Where the artifact is sent: the method, and the address, or the path alone where no public address is set.
     pub upload: String,
     /// The headers of the signed upload; its body is the artifact.
     pub headers: Vec<String>,
@@ -43,11 +43,12 @@ pub struct HowTo {
 }
 
 /// The challenges of the pipeline, by slug.
-pub(in crate::server) fn challenges(pipeline: &pipeline::Pipeline) -> Vec<Challenge> {
-    pipeline.challenges().values().map(|challenge| view(challenge)).collect()
+pub(in crate::server) fn challenges(pipeline: &pipeline::Pipeline, public_url: Option<&str>) -> Vec<Challenge> {
+    let base = public_url.unwrap_or_default().trim_end_matches('/');
+    pipeline.challenges().values().map(|challenge| view(challenge, base)).collect()
 }
 
-fn view(challenge: &pipeline::Challenge) -> Challenge {
+fn view(challenge: &pipeline::Challenge, base: &str) -> Challenge {
     let slug = &challenge.slug;
     let intake = &challenge.intake;
     let names = [
@@ -69,7 +70,7 @@ fn view(challenge: &pipeline::Challenge) -> Challenge {
         rule: challenge.rule.name().to_owned(),
         how_to: HowTo {
             commitment: format!("waag1:{slug}:<64 hex digits>"),
-            upload: format!("POST /v1/challenges/{slug}/submissions"),
+            upload: format!("POST {base}/v1/challenges/{slug}/submissions"),
             headers: names.map(str::to_owned).to_vec(),
             artifact_bytes_max: intake.artifact_bytes_max,
             reveal_within_blocks: intake.reveal_within_blocks,

@@ -14,10 +14,10 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 pub use challenges::{Challenge, HowTo};
-pub use records::{Event, Ranking, Refusal, Vector};
+pub use records::{Ranking, Refusal, Vector};
 pub use runs::{Contestant, Job, Run, RunDetail};
-pub use status::{ChallengeStatus, Count, Health, SlotStatus, Status, Subnet};
-pub use story::{Attempt, Story, Verdict};
+pub use status::{ChallengeStatus, Count, Health, SlotStatus, Status, Subnet, WeightsRefused};
+pub use story::Story;
 pub use submissions::{Filter, Submission};
 
 pub(super) use challenges::challenges;
@@ -25,6 +25,11 @@ pub(super) use records::{events, is_evidence, ranking, refusals, vectors};
 pub(super) use runs::{run, runs};
 pub(super) use status::{Sources, status};
 pub(super) use submissions::{look_up, submission, submissions};
+
+pub use crate::{
+    pipeline::{AttemptLine, VerdictLine},
+    store::events::Event,
+};
 
 use crate::{fault::Fault, ids::SubmissionId, pipeline};
 

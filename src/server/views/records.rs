@@ -11,10 +11,10 @@ use crate::{
     ids::{Digest, RunId},
     pipeline::Error,
     score,
-    store::events as log,
+    store::events::{self as log, Event},
 };
 
-/// One ranking of a challenge. What the rule saw stands in the evidence of the vectors made from it.
+/// One ranking of a challenge. What the rule saw stands in its evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
     /// The challenge's slug.
@@ -27,6 +27,8 @@ pub struct Ranking {
     pub block: u64,
     /// What the rule said.
     pub ranking: score::Ranking,
+    /// The digest of the bundle that proves it, once it is stored.
+    pub evidence: Option<Digest>,
     /// When it was made.
     pub at_ms: UnixMs,
 }
@@ -39,7 +41,7 @@ pub(in crate::server) fn ranking(
 ) -> Result<Option<Ranking>, Error> {
     let found = rows(
         conn,
-        "SELECT challenge, version, run, block, ranking, at_ms FROM rankings
+        "SELECT challenge, version, run, block, ranking, evidence, at_ms FROM rankings
          WHERE challenge = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY version DESC LIMIT 1",
         params![challenge, version],
         |row| {
@@ -49,7 +51,8 @@ pub(in crate::server) fn ranking(
                 run: row.get::<_, Option<i64>>(2)?.map(RunId),
                 block: row.get(3)?,
                 ranking: serde_json::from_str(&row.get::<_, String>(4)?)?,
-                at_ms: row.get(5)?,
+                evidence: row.get::<_, Option<String>>(5)?.map(|text| parsed("evidence", text)).transpose()?,
+                at_ms: row.get(6)?,
             })
         },
     )?;
@@ -153,34 +156,8 @@ pub(in crate::server) fn refusals(conn: &Connection, window: Window) -> Result<P
     Ok(Page::new(found, window.limit, |refusal| refusal.id))
 }
 
-/// One event of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its number, from 1 without gaps.
-    pub seq: i64,
-    /// When it happened.
-    pub at_ms: UnixMs,
-    /// What happened: one word.
-    pub kind: String,
-    /// To what.
-    pub subject: String,
-    /// The particulars.
-    pub data: Value,
-    /// The hash of the event before it.
-    pub prev: Digest,
-    /// SHA-256 over `prev` and this event.
-    pub hash: Digest,
-}
-
-impl From<log::Event> for Event {
-    fn from(event: log::Event) -> Self {
-        let log::Event { seq, at_ms, kind, subject, data, prev, hash } = event;
-        Self { seq, at_ms, kind, subject, data, prev, hash }
-    }
-}
-
 /// A page of events, oldest first.
 pub(in crate::server) fn events(conn: &Connection, window: Window) -> Result<Page<Event>, Error> {
-    let found = log::page(conn, window.after, window.probe())?.into_iter().map(Event::from).collect();
+    let found = log::page(conn, window.after, window.probe())?;
     Ok(Page::new(found, window.limit, |event: &Event| event.seq))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     clock::UnixMs,
+    fault::Fault,
     ids::Digest,
     intake::ChainFacts,
     pipeline::{Challenges, Error, life, scheduler::Scheduler},
@@ -52,12 +53,25 @@ pub struct Status {
     pub runs: Vec<Run>,
     /// The newest weight vector.
     pub vector: Option<Vector>,
+    /// Why weights cannot be set; `None` when nothing stands in the way.
+    pub weights_refused: Option<WeightsRefused>,
     /// Blocks of the chain that could not be read.
     pub gap_blocks: u64,
     /// How many uploads and commitments were turned away.
     pub refusals: u64,
     /// The number of the newest event.
     pub last_event: i64,
+}
+
+/// Why weights cannot be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsRefused {
+    /// The reason.
+    pub fault: Fault,
+    /// Since when.
+    pub since_ms: UnixMs,
+    /// How often it was tried.
+    pub times: u64,
 }
 
 /// The subnet as the chain shows it.
@@ -189,10 +203,20 @@ pub(in crate::server) fn status(conn: &Connection, sources: Sources<'_>) -> Resu
         challenges,
         runs: open_runs(conn, sources.challenges, OPEN_RUNS_MAX)?,
         vector: vectors(conn, newest)?.items.pop(),
+        weights_refused: weights_refused(conn)?,
         gap_blocks: number("SELECT coalesce(sum(to_block - from_block + 1), 0) FROM gaps")?,
         refusals: number("SELECT count(*) FROM refusals")?,
         last_event: events::head(conn)?.0,
     })
+}
+
+fn weights_refused(conn: &Connection) -> Result<Option<WeightsRefused>, Error> {
+    let row: Option<(String, UnixMs, u64)> = conn
+        .prepare_cached("SELECT fault, since_ms, times FROM weight_refusals ORDER BY last_ms DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    row.map(|(fault, since_ms, times)| Ok(WeightsRefused { fault: serde_json::from_str(&fault)?, since_ms, times }))
+        .transpose()
 }
 
 fn counts(conn: &Connection, challenges: &Challenges, slug: &str) -> Result<Vec<Count>, Error> {

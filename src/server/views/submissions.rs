@@ -150,8 +150,8 @@ pub(in crate::server) fn look_up(
         },
     )?
     .pop();
-    let count = conn
-        .prepare_cached("SELECT count(*) FROM submissions WHERE challenge = ?1 AND hotkey = ?2")?
-        .query_row(params![challenge, hotkey], |row| row.get(0))?;
-    Ok(LookUp { found, count })
+    let waiting = conn
+        .prepare_cached("SELECT count(*) FROM submissions WHERE challenge = ?1 AND hotkey = ?2 AND status = ?3")?
+        .query_row(params![challenge, hotkey, life::Status::Awaiting.as_str()], |row| row.get(0))?;
+    Ok(LookUp { found, waiting })
 }

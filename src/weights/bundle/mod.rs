@@ -17,12 +17,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Neuron, Vector};
+use super::{Limits, Neuron, Part, Vector, aggregate, aggregate::Error as AggregateError};
 use crate::{
+    config::profile,
     fault::{Class, Code, Fault},
     ids::{Digest, Hotkey, Priority, SubmissionId},
     limits::CONFIG_FILE_BYTES,
-    score::{Input, Ranking},
+    score::{Input, Ranking, Row},
 };
 
 pub use self::{
@@ -36,8 +37,8 @@ pub const FORMAT: &str = "waag-evidence-1";
 pub const BUNDLE_BYTES: u64 = 64 * 1024 * 1024;
 /// Challenges of one subnet.
 pub const CHALLENGES_MAX: usize = 64;
-/// Contestants of one challenge: four subnets full.
-pub const CONTESTANTS_MAX: usize = 1024;
+/// Contestants of one challenge: as many as a profile may ask for.
+pub const CONTESTANTS_MAX: usize = profile::limits::CONTESTANTS as usize;
 /// Registered hotkeys: sixteen times the largest subnet.
 pub const NEURONS_MAX: usize = 4096;
 /// Bytes of one field of a commitment: the largest that the chain takes.
@@ -129,7 +130,7 @@ pub struct Evidence {
     pub challenge: String,
     /// Its share of the emission.
     pub share: f64,
-    /// The profile's text, to the byte.
+    /// The profile's text when the weights were computed, to the byte: it gives the share.
     pub profile: String,
     /// Its ranking and all that went into it; `None` before the first, when the share burns.
     pub ranked: Option<Ranked>,
@@ -139,6 +140,9 @@ pub struct Evidence {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ranked {
+    /// The text of the profile that it was ranked under, where that is not the one of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// The run whose evidence was ranked; `None` for a challenge without runs.
     pub run: Option<RunEvidence>,
     /// Where each entry's priority comes from, in the order of the entries.
@@ -261,6 +265,60 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// Its bytes as they are stored, within the limits of what [`Bundle::parse`] reads.
+    ///
+    /// # Errors
+    /// When there is more of something than a bundle may hold.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        self.check_limits()?;
+        let bytes = serde_json::to_vec(self).map_err(Error::Form)?;
+        let size = bytes.len() as u64;
+        if size > BUNDLE_BYTES { Err(Error::Large { bytes: size }) } else { Ok(bytes) }
+    }
+
+    /// The weights by uid that the rankings give to those who are registered, before quantisation.
+    ///
+    /// A row burns when its hotkey is not registered, not eligible, or registered anew since it committed: what it
+    /// committed before does not count. It is asked here, at the snapshot of the weights, because the ranking may be
+    /// older than the registration.
+    ///
+    /// # Errors
+    /// When shares, rankings or registrations cannot be.
+    pub fn weights(&self) -> Result<Vec<(u16, f64)>, AggregateError> {
+        let neurons: Vec<Neuron> = self.snapshot.neurons.iter().map(Registration::neuron).collect();
+        let rows: Vec<Option<Vec<Row>>> = self
+            .challenges
+            .iter()
+            .map(|evidence| evidence.ranked.as_ref().map(|ranked| self.rows_that_count(ranked)))
+            .collect();
+        let parts: Vec<Part<'_>> = self
+            .challenges
+            .iter()
+            .zip(&rows)
+            .map(|(evidence, rows)| Part {
+                challenge: &evidence.challenge,
+                share: evidence.share,
+                rows: rows.as_deref(),
+            })
+            .collect();
+        aggregate(&parts, &neurons, self.burn_uid)
+    }
+
+    fn rows_that_count(&self, ranked: &Ranked) -> Vec<Row> {
+        let since: BTreeMap<Hotkey, u64> =
+            self.snapshot.neurons.iter().map(|neuron| (neuron.hotkey, neuron.since_block)).collect();
+        let committed: BTreeMap<SubmissionId, u64> = ranked
+            .contestants
+            .iter()
+            .filter_map(|claim| Some((claim.submission, claim.ledger.as_ref()?.committed.block)))
+            .collect();
+        let is_older = |row: &&Row| {
+            let committed = row.submission.and_then(|submission| committed.get(&submission));
+            committed.zip(since.get(&row.hotkey)).is_some_and(|(committed, since)| since > committed)
+        };
+        ranked.ranking.rows.iter().filter(|row| !is_older(row)).cloned().collect()
+    }
+
     fn check_limits(&self) -> Result<(), Error> {
         let within = |what, count, most| if count > most { Err(Error::Many { what, count, most }) } else { Ok(()) };
         within("challenges", self.challenges.len(), CHALLENGES_MAX)?;
@@ -269,6 +327,7 @@ impl Bundle {
             let profile_bytes = usize::try_from(CONFIG_FILE_BYTES).unwrap_or(usize::MAX);
             within("bytes of profile", evidence.profile.len(), profile_bytes)?;
             let Some(ranked) = &evidence.ranked else { continue };
+            within("bytes of profile", ranked.profile.as_ref().map_or(0, String::len), profile_bytes)?;
             within("contestants", ranked.input.entries.len(), CONTESTANTS_MAX)?;
             within("claims", ranked.contestants.len(), CONTESTANTS_MAX)?;
             for row in ranked.contestants.iter().filter_map(|claim| claim.ledger.as_ref()) {
@@ -285,7 +344,8 @@ impl Bundle {
         self
     }
 
-    /// The hash that stands for the whole bundle: what a weight vector names as its evidence.
+    /// The hash over all of its content but the hashes, which stands among them as `all`. A weight vector names its
+    /// evidence by the digest of the stored bytes instead, as every blob.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let bare = Self { hashes: BTreeMap::new(), ..self.clone() };
@@ -298,6 +358,10 @@ impl Bundle {
             let slug = &evidence.challenge;
             hashes.insert(format!("{slug}/profile"), Digest::of(evidence.profile.as_bytes()));
             if let Some(ranked) = &evidence.ranked {
+                if let Some(profile) = &ranked.profile {
+                    hashes.insert(format!("{slug}/ranking profile"), Digest::of(profile.as_bytes()));
+                }
+                hashes.insert(format!("{slug}/run"), hash(&ranked.run));
                 hashes.insert(format!("{slug}/input"), hash(&ranked.input));
                 hashes.insert(format!("{slug}/claims"), hash(&ranked.contestants));
                 hashes.insert(format!("{slug}/ranking"), hash(&ranked.ranking));

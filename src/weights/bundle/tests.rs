@@ -17,6 +17,10 @@ reveal_within_blocks = 30
 [run]
 opens = "blocks"
 seed_delay_blocks = 3
+[[stage]]
+name = "rollouts"
+kind = "rollouts"
+options = { backend = "embedded" }
 [ranking]
 rule = "subsets"
 options = { alpha = 0.02 }
@@ -80,7 +84,7 @@ fn sample() -> Bundle {
         seed: Some(SeedBlock { block: 193, hash: Digest([9; 32]) }),
         backend: Some(Backend { name: "embedded".to_owned(), version: "0.5".to_owned() }),
     };
-    let ranked = Ranked { run: Some(run), contestants: contestants(2).1, input, ranking };
+    let ranked = Ranked { profile: None, run: Some(run), contestants: contestants(2).1, input, ranking };
     let evidence =
         Evidence { challenge: "gym-small".to_owned(), share: 0.75, profile: PROFILE.to_owned(), ranked: Some(ranked) };
     Bundle {
@@ -168,10 +172,12 @@ fn an_honest_bundle_passes_and_says_what_it_leaves_open() {
         .filter(|check| check.finding == Finding::NotChecked)
         .map(|check| check.subject.as_str())
         .collect();
-    assert_eq!(open, ["gym-small: previous ranking", "episodes", "chain"]);
+    assert_eq!(open, ["gym-small: previous ranking"]);
     assert_eq!(report.replays.len(), 3);
     assert_eq!((report.replays[2].run, report.replays[2].successes.count()), (2, 32));
     assert_eq!(report.replays[0].seed.unwrap().block, 193);
+    let backend = report.checks.iter().find(|check| check.subject == "gym-small: backend").unwrap();
+    assert_eq!((backend.finding, backend.detail.as_str()), (Finding::Passed, "embedded 0.5, on glibc 2.36"));
     // Genesis, two block hashes, limits, six registrations, three commitments, the weights.
     assert_eq!(report.chain_facts.len(), 14);
 }
@@ -213,7 +219,7 @@ fn whoever_makes_the_hashes_anew_is_noticed_by_the_recomputation() {
         "/limits/max_limit",
         "/limits/min_allowed",
         "/run/seed/hash",
-        "/run/backend/",
+        "/run/backend/version",
         "/input/block",
         "/previous/",
         "/mean_return",
@@ -265,6 +271,10 @@ fn tampering_by_hand_is_named() {
         ranked(bundle).run.as_mut().unwrap().seed.as_mut().unwrap().block = 194;
     });
     expect("has no seed", &|bundle| ranked(bundle).run.as_mut().unwrap().seed = None);
+    expect("names `embedded`, and `other` is recorded", &|bundle| {
+        ranked(bundle).run.as_mut().unwrap().backend.as_mut().unwrap().name = "other".to_owned();
+    });
+    expect("names `embedded`, and none is recorded", &|bundle| ranked(bundle).run.as_mut().unwrap().backend = None);
     expect("run 3, and run 2 was ranked", &|bundle| ranked(bundle).run.as_mut().unwrap().number = 3);
     expect("are not one for each entry", &|bundle| drop(ranked(bundle).contestants.pop()));
     expect("this program has no rule `other`", &|bundle| {
@@ -278,6 +288,56 @@ fn tampering_by_hand_is_named() {
     // Without the ranking before, no win is a second one.
     expect("gives", &|bundle| ranked(bundle).input.previous = None);
     expect("burn uid 9 is not registered", &|bundle| bundle.burn_uid = 9);
+}
+
+#[test]
+fn who_was_registered_anew_since_committing_is_paid_nothing() {
+    let mut bundle = sample();
+    assert!(bundle.weights().unwrap().iter().any(|(uid, _)| *uid == 3));
+    // Ranked, then deregistered, then the same hotkey again: the ranking still names it.
+    bundle.snapshot.block = 260;
+    bundle.snapshot.neurons[3].since_block = 31;
+    assert_eq!(bundle.weights().unwrap(), [(0, 1.0)], "its share burns");
+    bundle.snapshot.neurons[3].since_block = 30;
+    assert!(bundle.weights().unwrap().iter().any(|(uid, _)| *uid == 3), "committed in the block of its registration");
+}
+
+#[test]
+fn a_ranking_from_before_the_profile_changed_is_checked_by_its_own() {
+    let mut bundle = sample();
+    bundle.challenges[0].profile = PROFILE.replace("0.02", "0.4").replace("0.75", "0.5");
+    bundle.challenges[0].share = 0.5;
+    let other_options = failures(&verify(&bundle.clone().sealed()));
+    assert!(other_options.iter().any(|line| line.contains("options are not the profile's")), "{other_options:?}");
+    bundle.challenges[0].ranked.as_mut().unwrap().profile = Some(PROFILE.to_owned());
+    let shares = bundle.weights().unwrap();
+    bundle.vector = Some(crate::weights::quantise(&shares, &bundle.limits, bundle.burn_uid).unwrap());
+    let sealed = bundle.sealed();
+    assert!(sealed.hashes.contains_key("gym-small/ranking profile"));
+    assert_eq!(failures(&verify(&sealed)), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_taken_on_trust_is_said() {
+    let mut bundle = sample();
+    bundle.snapshot.block = 201;
+    let ranked = bundle.challenges[0].ranked.as_mut().unwrap();
+    ranked.input.entries[0].eligible = false;
+    ranked.input.entries[0].fault = Some(super::EVIDENCE_UNREADABLE.because("a copy of s9"));
+    let report = verify(&bundle.sealed());
+    let open: Vec<&Check> = report.checks.iter().filter(|check| check.finding == Finding::NotChecked).collect();
+    let says = |subject: &str, detail: &str| {
+        open.iter().any(|check| check.subject.contains(subject) && check.detail.contains(detail))
+    };
+    assert!(says("eligibility", "not eligible: s1") && says("s1 is accused", "a copy of s9"), "{open:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_not_written() {
+    let mut bundle = sample();
+    assert_eq!(Bundle::parse(&bundle.to_bytes().unwrap()).unwrap(), bundle);
+    bundle.challenges = vec![bundle.challenges[0].clone(); CHALLENGES_MAX + 1];
+    assert!(matches!(bundle.to_bytes(), Err(Error::Many { what: "challenges", .. })));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{Bundle, ChainFact, Claim, Evidence, LedgerRow, Ranked, Replay, follo
 use crate::{
     ids::{Digest, Hotkey, Priority},
     score::{self, Entry},
-    weights::{Neuron, Part, aggregate, quantise},
+    weights::quantise,
 };
 
 /// What sealed commitments begin with.
@@ -82,7 +82,22 @@ struct Profile {
     intake: Intake,
     #[serde(default)]
     run: Run,
+    #[serde(default)]
+    stage: Vec<Stage>,
     ranking: Ranking,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stage {
+    #[serde(default)]
+    options: Value,
+}
+
+impl Profile {
+    /// The backend of record that a stage names.
+    fn backend(&self) -> Option<&str> {
+        self.stage.iter().find_map(|stage| stage.options.get("backend")?.as_str())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,7 +150,7 @@ pub fn sealed_hash(
     Digest(hasher.finalize().into())
 }
 
-/// Recomputes everything that follows from the bundle alone.
+/// Recomputes everything that follows from the bundle alone. What is left to others stands in the report's two lists.
 #[must_use]
 pub fn verify(bundle: &Bundle) -> Report {
     let mut report =
@@ -145,9 +160,6 @@ pub fn verify(bundle: &Bundle) -> Report {
         check_challenge(&mut report, bundle, evidence);
     }
     check_vector(&mut report, bundle);
-    let (replays, facts) = (report.replays.len(), report.chain_facts.len());
-    report.add("episodes", Finding::NotChecked, format!("{replays} series of episodes were not played again"));
-    report.add("chain", Finding::NotChecked, format!("{facts} facts were not compared with a chain"));
     report
 }
 
@@ -176,13 +188,46 @@ fn check_challenge(report: &mut Report, bundle: &Bundle, evidence: &Evidence) {
         None
     };
     report.judge(format!("{slug}: profile"), complaint, format!("share {}", evidence.share));
-    match &evidence.ranked {
-        None => report.add(format!("{slug}: ranking"), Finding::Passed, "none yet, the share burns"),
-        Some(ranked) => {
-            check_input(report, slug, &profile, ranked);
-            check_run(report, slug, &profile, ranked);
-            check_claims(report, bundle, &profile, ranked);
-            check_ranking(report, slug, &profile, ranked);
+    let Some(ranked) = &evidence.ranked else {
+        return report.add(format!("{slug}: ranking"), Finding::Passed, "none yet, the share burns");
+    };
+    let profile = match ranked.profile.as_ref().map(|text| toml::from_str::<Profile>(text)) {
+        None => profile,
+        Some(Ok(older)) if older.slug == *slug => older,
+        Some(Ok(older)) => {
+            let detail = format!("is the profile of `{}`", older.slug);
+            return report.add(format!("{slug}: profile of the ranking"), Finding::Failed, detail);
+        }
+        Some(Err(source)) => {
+            let detail = source.message().to_owned();
+            return report.add(format!("{slug}: profile of the ranking"), Finding::Failed, detail);
+        }
+    };
+    check_input(report, slug, &profile, ranked);
+    check_run(report, slug, &profile, ranked);
+    check_backend(report, bundle, &profile, ranked);
+    check_claims(report, bundle, &profile, ranked);
+    check_trust(report, bundle, slug, ranked);
+    check_ranking(report, slug, &profile, ranked);
+}
+
+/// What the bundle alone cannot show of its contestants, said aloud: an operator could harm a rival by it.
+fn check_trust(report: &mut Report, bundle: &Bundle, slug: &str, ranked: &Ranked) {
+    let entries = &ranked.input.entries;
+    if ranked.input.block != bundle.snapshot.block && !entries.is_empty() {
+        let refused: Vec<String> =
+            entries.iter().filter(|entry| !entry.eligible).map(|entry| entry.submission.to_string()).collect();
+        let refused = if refused.is_empty() { "nobody".to_owned() } else { refused.join(", ") };
+        let detail = format!(
+            "who was registered at block {} is taken as given; not eligible: {refused}. The bundle of the ranking itself, or a chain, tells",
+            ranked.input.block
+        );
+        report.add(format!("{slug}: eligibility"), Finding::NotChecked, detail);
+    }
+    for entry in entries {
+        if let Some(fault) = &entry.fault {
+            let detail = format!("taken as given: {} ({}), {}", fault.code, fault.class, fault.detail);
+            report.add(format!("{slug}: {} is accused", entry.submission), Finding::NotChecked, detail);
         }
     }
 }
@@ -230,6 +275,25 @@ fn check_run(report: &mut Report, slug: &str, profile: &Profile, ranked: &Ranked
         }
     };
     report.judge(subject, complaint, format!("number {}, closed at block {}", run.number, run.closing_block));
+}
+
+/// What ran the artifacts must be what the profile names; that it did is for a replay to confirm.
+fn check_backend(report: &mut Report, bundle: &Bundle, profile: &Profile, ranked: &Ranked) {
+    let subject = format!("{}: backend", profile.slug);
+    let recorded = ranked.run.as_ref().and_then(|run| run.backend.as_ref());
+    match (profile.backend(), recorded) {
+        (None, None) => {}
+        (Some(named), None) => {
+            report.add(subject, Finding::Failed, format!("the profile names `{named}`, and none is recorded"));
+        }
+        (named, Some(backend)) => {
+            let complaint = named
+                .filter(|named| *named != backend.name)
+                .map(|named| format!("the profile names `{named}`, and `{}` is recorded", backend.name));
+            let passed = format!("{} {}, on {}", backend.name, backend.version, bundle.program.libc);
+            report.judge(subject, complaint, passed);
+        }
+    }
 }
 
 fn check_claims(report: &mut Report, bundle: &Bundle, profile: &Profile, ranked: &Ranked) {
@@ -314,17 +378,7 @@ fn check_ranking(report: &mut Report, slug: &str, profile: &Profile, ranked: &Ra
 }
 
 fn check_vector(report: &mut Report, bundle: &Bundle) {
-    let neurons: Vec<Neuron> = bundle.snapshot.neurons.iter().map(super::Registration::neuron).collect();
-    let parts: Vec<Part<'_>> = bundle
-        .challenges
-        .iter()
-        .map(|evidence| Part {
-            challenge: &evidence.challenge,
-            share: evidence.share,
-            rows: evidence.ranked.as_ref().map(|ranked| ranked.ranking.rows.as_slice()),
-        })
-        .collect();
-    let weights = match aggregate(&parts, &neurons, bundle.burn_uid) {
+    let weights = match bundle.weights() {
         Ok(weights) => weights,
         Err(error) => return report.add("weights", Finding::Failed, error.to_string()),
     };
