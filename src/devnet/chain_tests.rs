@@ -108,7 +108,7 @@ fn a_transfer_leaves_the_events_of_a_recorded_one_in_their_order() {
 
 #[test]
 fn the_same_seed_and_acts_make_the_same_chain_and_another_seed_another() {
-    let hashes = |chain: &Chain| chain.blocks.iter().map(|block| block.hash).collect::<Vec<_>>();
+    let hashes = |chain: &Chain| (0..=chain.best()).map(|number| chain.hash_of(number)).collect::<Vec<_>>();
     assert_eq!(hashes(&populated()), hashes(&populated()));
     let other = Chain::new(Arc::new(Runtime::embedded().unwrap()), Config { seed: [8; 32], ..config() });
     assert_ne!(other.genesis(), chain().genesis());
@@ -166,15 +166,11 @@ fn validity_is_checked_in_the_order_of_the_node() {
     let unknown = call_bytes(
         &Arc::clone(chain.runtime()),
         "SubtensorModule",
-        "add_stake",
-        vec![
-            super::super::datum::Datum::account(&[1; 32]),
-            super::super::datum::Datum::Num(1),
-            super::super::datum::Datum::Num(1),
-        ],
+        "root_register",
+        vec![super::super::datum::Datum::account(&[1; 32])],
     );
     let refused = submit(&mut chain, &dev::alice(), &unknown).unwrap_err().to_string();
-    assert_eq!(refused, "the devnet does not implement the call SubtensorModule.add_stake");
+    assert_eq!(refused, "the devnet does not implement the call SubtensorModule.root_register");
     assert!(matches!(chain.submit(&[1, 2, 3], None), Err(Invalid::Format(_))));
 }
 

@@ -100,7 +100,7 @@ fn a_commit_is_revealed_in_the_next_epoch_only_and_takes_the_older_ones_with_it(
     assert_eq!(error_of(attempt(&chain, bob(), &reveal(&shown(&[9, 9])))), "InvalidRevealCommitHashNotMatch");
     assert_eq!(error_of(attempt(&chain, key_of(&dev::charlie()), &reveal(&newer))), "NoWeightsCommitFound");
     // The epoch runs in block 41, before its extrinsics.
-    until(&mut chain, 40);
+    until(&mut chain, 39);
     attempt(&chain, bob(), &reveal(&newer)).unwrap_err();
     blocks(&mut chain, 1);
     execute(&mut chain, bob(), &reveal(&newer));
@@ -323,7 +323,7 @@ fn what_cannot_be_opened_is_dropped_without_a_word_and_the_rest_is_opened() {
 #[test]
 fn timelocked_commits_are_refused_in_the_order_of_the_chain() {
     let mut chain = committing();
-    until(&mut chain, 30);
+    until(&mut chain, 22);
     let stranger = key_of(&dev::dave());
     let missing = Call::CommitTimelocked(timelock::Commit {
         netuid: 9,
