@@ -18,6 +18,7 @@ mod rpc;
 mod runtime;
 mod sealed;
 mod sign;
+pub mod timelock;
 pub mod wallet;
 mod weights;
 

@@ -67,6 +67,9 @@ pub struct Args {
     /// Make blocks only when dev_newBlock asks
     #[arg(long)]
     manual: bool,
+    /// Which recorded runtime it shows: that of spec version 439 or 461
+    #[arg(long, value_name = "SPEC", default_value = "439", value_parser = ["439", "461"])]
+    metadata: String,
     /// Create neither a subnet nor a validator
     #[arg(long)]
     bare: bool,
@@ -96,6 +99,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         blocks,
         finality_lag: u32::try_from(settings.devnet.finality_lag_blocks).unwrap_or(u32::MAX),
         state: args.state.clone(),
+        spec: if args.metadata == "461" { devnet::Spec::V461 } else { devnet::Spec::V439 },
         ..Options::default()
     };
     // Before the chain is there, so that no signal finds nobody listening.

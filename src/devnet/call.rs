@@ -6,11 +6,17 @@
 use parity_scale_codec::{Compact, Decode as _};
 use scale_decode::DecodeAsType;
 
+use crate::chain::timelock::WEIGHTS_BYTES_MAX;
+
 use super::{
     limits,
     rules::{
         admin::{self, Setter},
+        commit_reveal::{BatchReveal, Commit, Reveal, Shown},
         commitments::Info,
+        proxy::{Definition, Kind},
+        swap::Swap,
+        timelock, weights,
     },
     runtime::Runtime,
 };
@@ -43,8 +49,8 @@ pub enum Batch {
     Force,
 }
 
-/// What a neuron says about its server, as `serve_axon` has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a neuron says about its server, as `serve_axon` and `serve_axon_tls` have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Axon {
     pub netuid: u16,
     pub version: u32,
@@ -54,18 +60,46 @@ pub struct Axon {
     pub protocol: u8,
     pub placeholder1: u8,
     pub placeholder2: u8,
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// What a neuron says about its measurements, as `serve_prometheus` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prometheus {
+    pub netuid: u16,
+    pub version: u32,
+    pub ip: u128,
+    pub port: u16,
+    pub ip_type: u8,
 }
 
 /// A call that the devnet executes.
 #[derive(Debug, Clone)]
 pub enum Call {
     SetWeights { netuid: u16, mecid: u8, dests: Vec<u16>, weights: Vec<u16>, version_key: u64 },
+    BatchSetWeights(weights::Batch),
+    CommitWeights(Commit),
+    BatchCommitWeights { netuids: Vec<u16>, hashes: Vec<[u8; 32]> },
+    RevealWeights(Reveal),
+    BatchRevealWeights(BatchReveal),
+    CommitTimelocked(timelock::Commit),
     BurnedRegister { netuid: u16, hotkey: [u8; 32], limit_price: Option<u64> },
     ServeAxon(Axon),
+    ServePrometheus(Prometheus),
     SetCommitment { netuid: u16, info: Info },
     SetMaxSpace(u32),
     Transfer { dest: [u8; 32], value: u64, keep_alive: bool },
     TransferAll { dest: [u8; 32], keep_alive: bool },
+    AddStake { hotkey: [u8; 32], netuid: u16, rao: u64 },
+    RemoveStake { hotkey: [u8; 32], netuid: u16, rao: u64 },
+    RegisterNetwork { hotkey: [u8; 32], identity: Option<Vec<u8>> },
+    StartCall { netuid: u16 },
+    SetTempo { netuid: u16, tempo: u16 },
+    TriggerEpoch { netuid: u16 },
+    SwapHotkey(Swap),
+    Proxy { real: [u8; 32], kind: Option<Kind>, call: Box<Call> },
+    ChangeProxy { definition: Definition, add: bool },
+    RemoveProxies,
     Remark,
     Batch { mode: Batch, calls: Vec<Call> },
     Sudo(Box<Call>),
@@ -83,9 +117,17 @@ impl Call {
     /// Whether the signer pays a fee. Free calls are free also within a batch of nothing else.
     pub fn pays(&self) -> bool {
         match self {
-            Self::SetWeights { .. } | Self::ServeAxon(_) | Self::SetCommitment { .. } | Self::Sudo(_) => false,
+            Self::SetWeights { .. } | Self::BatchSetWeights(_) | Self::CommitTimelocked(_) => false,
+            Self::CommitWeights(_) | Self::BatchCommitWeights { .. } => false,
+            Self::RevealWeights(_) | Self::BatchRevealWeights(_) => false,
+            Self::ServeAxon(_) | Self::ServePrometheus(_) | Self::SetCommitment { .. } | Self::Sudo(_) => false,
             Self::Admin { .. } | Self::SetMaxSpace(_) => false,
             Self::BurnedRegister { .. } | Self::Transfer { .. } | Self::TransferAll { .. } | Self::Remark => true,
+            Self::AddStake { .. } | Self::RemoveStake { .. } | Self::SwapHotkey(_) => true,
+            Self::RegisterNetwork { .. } | Self::StartCall { .. } => true,
+            Self::SetTempo { .. } | Self::TriggerEpoch { .. } => true,
+            Self::ChangeProxy { .. } | Self::RemoveProxies => true,
+            Self::Proxy { call, .. } => call.pays(),
             Self::Batch { calls, .. } => calls.iter().any(Self::pays),
         }
     }
@@ -104,7 +146,17 @@ impl Call {
             ("Utility", "batch_all") => arguments.batch(Batch::All)?,
             ("Utility", "force_batch") => arguments.batch(Batch::Force)?,
             ("Sudo", "sudo") => Ok(Self::Sudo(Box::new(Self::take(runtime, arguments.bytes, depth + 1)?))),
-            ("SubtensorModule", call) => subtensor(call, arguments),
+            ("Proxy", "proxy") => {
+                let real = arguments.next_account();
+                let kind = arguments.next::<Option<Kind>>();
+                let inner = Box::new(Self::take(runtime, arguments.bytes, depth + 1)?);
+                real.and_then(|real| Ok(Self::Proxy { real, kind: kind?, call: inner }))
+            }
+            ("Proxy", call) => proxies(call, arguments),
+            ("SubtensorModule", call) => match weighing(call, arguments) {
+                Err(Trouble::NotImplemented) => subtensor(call, arguments),
+                taken => taken,
+            },
             ("Commitments", call) => commitments(call, arguments),
             ("Balances", call) => balances(call, arguments),
             ("System", "remark") => arguments.next::<Vec<u8>>().map(|_ignored| Self::Remark),
@@ -170,14 +222,73 @@ impl Arguments<'_, '_, '_> {
     }
 }
 
+/// The calls that set weights, now or later.
+fn weighing(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, Trouble> {
+    const MECHANISM: &str = "_mechanism_weights";
+    const CALLS: [&str; 12] = [
+        "set_weights",
+        "set_mechanism_weights",
+        "commit_weights",
+        "commit_mechanism_weights",
+        "reveal_weights",
+        "reveal_mechanism_weights",
+        "commit_timelocked_weights",
+        "commit_timelocked_mechanism_weights",
+        "commit_crv3_mechanism_weights",
+        "batch_set_weights",
+        "batch_commit_weights",
+        "batch_reveal_weights",
+    ];
+    if !CALLS.contains(&call) {
+        return Err(Trouble::NotImplemented);
+    }
+    if call.starts_with("batch_") {
+        return weighing_in_batches(call, arguments);
+    }
+    let netuid = arguments.next()?;
+    let mecid = if call.ends_with(MECHANISM) { arguments.next()? } else { 0 };
+    Ok(match call.split('_').next() {
+        Some("set") => {
+            let (dests, weights) = (arguments.next()?, arguments.next()?);
+            Call::SetWeights { netuid, mecid, dests, weights, version_key: arguments.next()? }
+        }
+        Some("reveal") => {
+            let (uids, values, salt) = (arguments.next()?, arguments.next()?, arguments.next()?);
+            let shown = Shown { uids, values, salt, version_key: arguments.next()? };
+            Call::RevealWeights(Reveal { netuid, mecid, shown })
+        }
+        _ if call == "commit_weights" || call == "commit_mechanism_weights" => {
+            Call::CommitWeights(Commit { netuid, mecid, hash: arguments.next()? })
+        }
+        _ => {
+            let ciphertext: Vec<u8> = arguments.next()?;
+            if ciphertext.len() > WEIGHTS_BYTES_MAX {
+                return Err(Trouble::Arguments);
+            }
+            let round = arguments.next()?;
+            let version = if call.contains("crv3") { None } else { Some(arguments.next()?) };
+            Call::CommitTimelocked(timelock::Commit { netuid, mecid, ciphertext, round, version })
+        }
+    })
+}
+
+fn weighing_in_batches(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, Trouble> {
+    Ok(match call {
+        "batch_set_weights" => {
+            let (netuids, rows) = (arguments.next()?, arguments.next()?);
+            Call::BatchSetWeights(weights::Batch { netuids, rows, version_keys: arguments.next()? })
+        }
+        "batch_commit_weights" => Call::BatchCommitWeights { netuids: arguments.next()?, hashes: arguments.next()? },
+        _ => {
+            let (netuid, uids, values) = (arguments.next()?, arguments.next()?, arguments.next()?);
+            let salts = arguments.next()?;
+            Call::BatchRevealWeights(BatchReveal { netuid, uids, values, salts, version_keys: arguments.next()? })
+        }
+    })
+}
+
 fn subtensor(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, Trouble> {
     match call {
-        "set_weights" | "set_mechanism_weights" => {
-            let netuid = arguments.next()?;
-            let mecid = if call == "set_weights" { 0 } else { arguments.next()? };
-            let (dests, weights) = (arguments.next()?, arguments.next()?);
-            Ok(Call::SetWeights { netuid, mecid, dests, weights, version_key: arguments.next()? })
-        }
         "burned_register" => {
             Ok(Call::BurnedRegister { netuid: arguments.next()?, hotkey: arguments.next()?, limit_price: None })
         }
@@ -185,7 +296,7 @@ fn subtensor(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, 
             let (netuid, hotkey) = (arguments.next()?, arguments.next()?);
             Ok(Call::BurnedRegister { netuid, hotkey, limit_price: Some(arguments.next()?) })
         }
-        "serve_axon" => Ok(Call::ServeAxon(Axon {
+        "serve_axon" | "serve_axon_tls" => Ok(Call::ServeAxon(Axon {
             netuid: arguments.next()?,
             version: arguments.next()?,
             ip: arguments.next()?,
@@ -194,7 +305,57 @@ fn subtensor(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, 
             protocol: arguments.next()?,
             placeholder1: arguments.next()?,
             placeholder2: arguments.next()?,
+            certificate: if call == "serve_axon_tls" { Some(arguments.next()?) } else { None },
         })),
+        "serve_prometheus" => Ok(Call::ServePrometheus(Prometheus {
+            netuid: arguments.next()?,
+            version: arguments.next()?,
+            ip: arguments.next()?,
+            port: arguments.next()?,
+            ip_type: arguments.next()?,
+        })),
+        "add_stake" | "remove_stake" => {
+            let (hotkey, netuid, rao) = (arguments.next()?, arguments.next()?, arguments.next()?);
+            let add = call == "add_stake";
+            Ok(if add { Call::AddStake { hotkey, netuid, rao } } else { Call::RemoveStake { hotkey, netuid, rao } })
+        }
+        "swap_hotkey" | "swap_hotkey_v2" => Ok(Call::SwapHotkey(Swap {
+            old: arguments.next()?,
+            new: arguments.next()?,
+            netuid: arguments.next()?,
+            keep_stake: call == "swap_hotkey_v2" && arguments.next()?,
+        })),
+        _ => owning(call, arguments),
+    }
+}
+
+/// What owners do with their subnets.
+fn owning(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, Trouble> {
+    match call {
+        "register_network" => Ok(Call::RegisterNetwork { hotkey: arguments.next()?, identity: None }),
+        "register_network_with_identity" => {
+            let hotkey = arguments.next()?;
+            // An option: its first byte says whether something follows.
+            let identity = arguments.next_raw()?;
+            let identity =
+                identity.split_first().filter(|(some, _)| **some == 1).map(|(_, identity)| identity.to_vec());
+            Ok(Call::RegisterNetwork { hotkey, identity })
+        }
+        "start_call" => Ok(Call::StartCall { netuid: arguments.next()? }),
+        "set_tempo" => Ok(Call::SetTempo { netuid: arguments.next()?, tempo: arguments.next()? }),
+        "trigger_epoch" => Ok(Call::TriggerEpoch { netuid: arguments.next()? }),
+        _ => Err(Trouble::NotImplemented),
+    }
+}
+
+fn proxies(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, Trouble> {
+    match call {
+        "add_proxy" | "remove_proxy" => {
+            let delegate = arguments.next_account()?;
+            let definition = Definition { delegate, proxy_type: arguments.next()?, delay: arguments.next()? };
+            Ok(Call::ChangeProxy { definition, add: call == "add_proxy" })
+        }
+        "remove_proxies" => Ok(Call::RemoveProxies),
         _ => Err(Trouble::NotImplemented),
     }
 }
@@ -203,7 +364,7 @@ fn commitments(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call
     match call {
         "set_commitment" => {
             let netuid = arguments.next()?;
-            let info = Info::read(arguments.next_raw()?).ok_or(Trouble::Arguments)?;
+            let info = Info::read(&arguments.next_raw()?).ok_or(Trouble::Arguments)?;
             Ok(Call::SetCommitment { netuid, info })
         }
         "set_max_space" => Ok(Call::SetMaxSpace(arguments.next()?)),
@@ -252,6 +413,9 @@ mod tests {
                 Ok(Call::Remark) => "remark".to_owned(),
                 Ok(Call::Sudo(inner)) => format!("sudo {inner:?}"),
                 Ok(Call::Batch { mode, calls }) => format!("{mode:?} of {}", calls.len()),
+                Ok(Call::AddStake { netuid, rao, .. }) => format!("stake {rao} in {netuid}"),
+                Ok(Call::RemoveStake { netuid, rao, .. }) => format!("unstake {rao} of {netuid}"),
+                Ok(Call::Proxy { kind, call, .. }) => format!("proxy as {kind:?}, pays: {}", call.pays()),
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => error.to_string(),
             });
@@ -261,14 +425,14 @@ mod tests {
             [
                 "transfer 12345 true",
                 "transfer 1 false",
-                "the devnet does not implement the call SubtensorModule.add_stake",
-                "the devnet does not implement the call SubtensorModule.remove_stake",
+                "stake 1000000000 in 1",
+                "unstake 5 of 1",
                 "register 1",
                 "weights 1 0 [0, 1] [100, 200] 0",
                 "remark",
                 "sudo Remark",
                 "Stop of 2",
-                "the devnet does not implement the call Proxy.proxy",
+                "proxy as Some(Transfer), pays: true",
             ]
         );
     }

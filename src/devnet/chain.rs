@@ -3,12 +3,14 @@
 //! Owns the order of things in a block, what a reader sees at a hash, and that a block is on disk before anybody
 //! hears of it. Refuses to know sockets and clocks: it is told the time. Only the node of `devnet/` holds it.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use parity_scale_codec::{Decode as _, Encode as _};
 
 use super::{
+    beacon::Own,
     block::{Block, Header, Log as DigestLog, extrinsics_root, timestamp_extrinsic},
+    blocks::Blocks,
     call::{self, Call},
     extrinsic::{self, Signed},
     genesis,
@@ -17,7 +19,7 @@ use super::{
     limits,
     log::{Log, OpenError, ReplayError},
     pool::{Pool, Refusal, Watcher},
-    rules::{Origin, Phase, World, balances, epochs},
+    rules::{Failure, Faults, Origin, Phase, World, balances, drand, epochs},
     runtime::Runtime,
     state::{State, key},
     store::{Changes, Store, decode_changes, encode_changes, root_after},
@@ -25,9 +27,6 @@ use super::{
 
 /// How many block hashes `System.BlockHash` keeps: the runtime's constant, checked by a test.
 const BLOCK_HASHES: u32 = 2400;
-/// Milliseconds of an Aura slot: the runtime's constant, checked by a test.
-const SLOT_MS: u64 = 12_000;
-
 /// Why the pool refuses an extrinsic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
@@ -73,8 +72,10 @@ pub struct Config {
     pub finality_lag: u32,
     /// Chain time between two blocks.
     pub block_ms: u64,
-    /// What the genesis hash comes from.
+    /// What the genesis hash and the beacon's key come from.
     pub seed: [u8; 32],
+    /// Whether there is a beacon; signing a round takes about as long as everything else in an empty block.
+    pub beacon: bool,
 }
 
 /// The chain.
@@ -82,12 +83,16 @@ pub struct Config {
 pub struct Chain {
     runtime: Arc<Runtime>,
     config: Config,
+    beacon: Option<Own>,
     store: Store,
-    blocks: Vec<Block>,
-    by_hash: HashMap<Hash, u32>,
+    blocks: Blocks,
     pool: Pool,
     log: Option<Log>,
     next_time_ms: Option<u64>,
+    /// The block in whose place the next one stands.
+    replaced: Option<Hash>,
+    /// What is to go wrong in the next blocks.
+    faults: Faults,
 }
 
 /// A block that is made but not yet part of the chain.
@@ -97,6 +102,7 @@ struct Built {
     changes: Changes,
     included: Vec<Hash>,
     invalid: Vec<Hash>,
+    faults: Faults,
 }
 
 impl Chain {
@@ -105,23 +111,26 @@ impl Chain {
         let (block, changes) = genesis::make(&runtime, &config.seed);
         let mut store = Store::default();
         store.apply(0, &changes);
-        let by_hash = HashMap::from([(block.hash, 0)]);
+        // A round for each block: a finer beacon would tell nobody anything more.
+        let period_s = u32::try_from(config.block_ms / 1000).unwrap_or(u32::MAX);
         Self {
             runtime,
+            beacon: config.beacon.then(|| Own::new(&config.seed, period_s)),
             config,
             store,
-            blocks: vec![block],
-            by_hash,
+            blocks: Blocks::new(block),
             pool: Pool::default(),
             log: None,
             next_time_ms: None,
+            replaced: None,
+            faults: Faults::default(),
         }
     }
 
     /// A chain whose blocks are kept in a file; continues where the file ends. Returns the bytes of a torn end.
     pub fn open(runtime: Arc<Runtime>, config: Config, path: &Path) -> Result<(Self, u64), OpenError> {
         let mut chain = Self::new(runtime, config);
-        let genesis = chain.blocks[0].hash;
+        let genesis = chain.genesis();
         let mut records = 0_u32;
         let (mut log, cut) = Log::open(path, |record| {
             records += 1;
@@ -141,13 +150,20 @@ impl Chain {
 
     /// Adds a block from the log.
     fn replay(&mut self, record: &[u8]) -> Result<(), ReplayError> {
-        let number = self.best() + 1;
         let mut rest = record;
-        let broken = ReplayError::Decode(number);
+        let broken = ReplayError::Decode(self.best() + 1);
         let header = Header::decode(&mut rest).map_err(|_source| broken.clone())?;
+        // A height that was there already begins another branch.
+        if let Some(fork) = header.number.checked_sub(1)
+            && fork < self.best()
+            && fork >= self.finalized()
+        {
+            self.unlink(fork);
+        }
+        let number = self.best() + 1;
         let body = Vec::<Vec<u8>>::decode(&mut rest).map_err(|_source| broken.clone())?;
         let changes = decode_changes(&mut rest).filter(|_| rest.is_empty()).ok_or(broken)?;
-        let parent = &self.blocks[self.best() as usize];
+        let parent = self.blocks.last();
         let follows = header.parent == parent.hash
             && header.number == number
             && header.extrinsics_root == extrinsics_root(&body)
@@ -166,12 +182,12 @@ impl Chain {
 
     /// The hash of the first block.
     pub fn genesis(&self) -> Hash {
-        self.blocks[0].hash
+        self.blocks.genesis()
     }
 
     /// The height of the best block.
     pub fn best(&self) -> u32 {
-        u32::try_from(self.blocks.len() - 1).expect("heights are u32")
+        self.blocks.last().header.number
     }
 
     /// The height of the last final block.
@@ -184,24 +200,33 @@ impl Chain {
         self.config.finality_lag
     }
 
-    /// The block of a height.
+    /// The block of a height, unless it is forgotten or to come.
     pub fn block(&self, number: u32) -> Option<&Block> {
-        self.blocks.get(number as usize)
+        self.blocks.get(number)
+    }
+
+    /// The hash of a block of any age.
+    pub fn hash_of(&self, number: u32) -> Option<Hash> {
+        self.blocks.hash_of(number)
     }
 
     /// The block with a hash; the best one for none.
     pub fn block_by_hash(&self, hash: Option<&Hash>) -> Option<&Block> {
         match hash {
-            None => self.blocks.last(),
-            Some(hash) => self.block(*self.by_hash.get(hash)?),
+            None => Some(self.blocks.last()),
+            Some(hash) => self.block(self.blocks.number_of(hash)?),
         }
     }
 
     /// The height at whose end somebody may read the state.
     pub fn readable(&self, hash: Option<&Hash>) -> Result<u32, Unreadable> {
         let Some(hash) = hash else { return Ok(self.best()) };
-        let number = *self.by_hash.get(hash).ok_or(Unreadable::Unknown(*hash))?;
-        if number < self.store.oldest() { Err(Unreadable::Discarded(*hash)) } else { Ok(number) }
+        match self.blocks.number_of(hash) {
+            Some(number) if number >= self.store.oldest() => Ok(number),
+            Some(_) => Err(Unreadable::Discarded(*hash)),
+            None if self.blocks.was(hash) => Err(Unreadable::Discarded(*hash)),
+            None => Err(Unreadable::Unknown(*hash)),
+        }
     }
 
     /// The state after a block.
@@ -232,6 +257,16 @@ impl Chain {
     /// The next nonce that an account should sign with.
     pub fn next_nonce(&self, account: &[u8; 32]) -> u32 {
         self.pool.next_nonce(account, balances::account(&self.state(self.best()), account).nonce)
+    }
+
+    /// The waiting extrinsics, to throw one out.
+    pub const fn pool_mut(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    /// What is to go wrong in the next blocks.
+    pub const fn faults_mut(&mut self) -> &mut Faults {
+        &mut self.faults
     }
 
     /// Sets the time of the next block. Time only goes forward.
@@ -308,6 +343,8 @@ impl Chain {
             log.append(&record).map_err(MakeError::Log)?;
         }
         self.next_time_ms = None;
+        self.replaced = None;
+        self.faults = built.faults;
         let number = built.header.number;
         let block = self.link(built.header, built.body, &built.changes);
         for hash in &built.included {
@@ -323,6 +360,25 @@ impl Chain {
         Ok((block, outcome))
     }
 
+    /// Takes back the last blocks, none of which may be final. Their extrinsics wait again, or are lost.
+    pub fn retract(&mut self, depth: u32, keep: bool) -> Result<(), String> {
+        let most = self.best() - self.finalized();
+        if depth == 0 || depth > most {
+            return Err(format!("1 to {most} blocks are not final and can be taken back"));
+        }
+        let fork = self.best() - depth;
+        self.replaced = Some(self.blocks.last().hash);
+        self.unlink(fork);
+        self.pool.retract(fork + 1, keep);
+        Ok(())
+    }
+
+    /// Forgets every block after this one.
+    fn unlink(&mut self, number: u32) {
+        self.blocks.truncate(number);
+        self.store.take_back(number);
+    }
+
     /// Waits until every block made is on disk.
     pub fn sync(&self) -> Result<(), super::log::Error> {
         self.log.as_ref().map_or(Ok(()), Log::sync)
@@ -333,11 +389,7 @@ impl Chain {
         let number = header.number;
         self.store.apply(number, changes);
         let block = Block { hash: header.hash(), header, body: Some(body.into()) };
-        self.by_hash.insert(block.hash, number);
         self.blocks.push(block.clone());
-        if let Some(old) = number.checked_sub(limits::BODY_BLOCKS) {
-            self.blocks[old as usize].body = None;
-        }
         block
     }
 
@@ -346,15 +398,21 @@ impl Chain {
         wall_ms: u64,
         act: impl FnOnce(&mut World<'_>) -> Result<T, String>,
     ) -> Result<(Built, T), String> {
-        let parent = self.blocks.last().expect("a chain has its genesis");
+        let parent = self.blocks.last();
         let number = parent.header.number + 1;
         let mut state = self.state(parent.header.number);
         state.begin();
         let mut world = World::new(state, number);
+        world.faults = self.faults;
         let now_ms = self.time_of_next(&world.state, wall_ms);
-        let logs = vec![DigestLog::aura(now_ms / SLOT_MS)];
-        initialise(&mut world, parent, now_ms, &logs);
+        let slot = now_ms / self.runtime.slot_ms();
+        let mut logs = vec![DigestLog::aura(slot)];
+        logs.extend(self.replaced.as_ref().map(DigestLog::instead_of));
+        initialise(&mut world, parent, slot, &logs);
         epochs::start_block(&mut world);
+        if let Some(beacon) = &self.beacon {
+            drand::start_block(&mut world, beacon, now_ms);
+        }
         let outcome = world.transact(act)?;
         let mut body = vec![timestamp_extrinsic(now_ms)];
         world.phase = Phase::Extrinsic(0);
@@ -365,6 +423,7 @@ impl Chain {
         let events_key = world.state.key(Item::Events, &[]);
         world.state.put_raw(events_key, Some(events.into()));
         world.state.put(Item::EventCount, &[], &count);
+        let faults = world.faults;
         let changes = world.state.finish();
         let header = Header {
             parent: parent.hash,
@@ -373,7 +432,7 @@ impl Chain {
             extrinsics_root: extrinsics_root(&body),
             logs,
         };
-        Ok((Built { header, body, changes, included, invalid }, outcome))
+        Ok((Built { header, body, changes, included, invalid, faults }, outcome))
     }
 
     /// Chain time moves by one step a block, whatever the wall says; only the first block asks the wall.
@@ -439,7 +498,11 @@ fn apply(world: &mut World<'_>, signed: &Signed, call: &Call) {
         balances::withdraw(world, &signed.signer, due).expect("the fee was found payable");
     }
     balances::count_nonce(world, &signed.signer);
-    let outcome = world.dispatch(Origin::Signed(signed.signer), call);
+    let outcome = if Faults::take(&mut world.faults.calls) {
+        Err(Failure::BadOrigin)
+    } else {
+        world.dispatch(Origin::Signed(signed.signer), call)
+    };
     if due > 0 {
         // Nothing is ever refunded, but the runtime says so.
         let refund = vec![("who", Datum::account(&signed.signer)), ("amount", Datum::Num(0))];
@@ -456,7 +519,7 @@ fn apply(world: &mut World<'_>, signed: &Signed, call: &Call) {
 }
 
 /// What a block writes before anything else.
-fn initialise(world: &mut World<'_>, parent: &Block, now_ms: u64, logs: &[DigestLog]) {
+fn initialise(world: &mut World<'_>, parent: &Block, slot: u64, logs: &[DigestLog]) {
     let number = world.block;
     let state = &mut world.state;
     state.put(Item::Number, &[], &number);
@@ -467,7 +530,7 @@ fn initialise(world: &mut World<'_>, parent: &Block, now_ms: u64, logs: &[Digest
     }
     let digest_key = state.key(Item::Digest, &[]);
     state.put_raw(digest_key, Some(logs.to_vec().encode().into()));
-    state.put(Item::CurrentSlot, &[], &(now_ms / SLOT_MS));
+    state.put(Item::CurrentSlot, &[], &slot);
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ fn constants_are_the_runtimes() {
     let runtime = Runtime::embedded().unwrap();
     let constant = |pallet, name| runtime.constant(pallet, name).unwrap().to_vec();
     assert_eq!(constant("System", "BlockHashCount"), BLOCK_HASHES.to_le_bytes());
-    assert_eq!(constant("Aura", "SlotDuration"), SLOT_MS.to_le_bytes());
+    assert_eq!(runtime.slot_ms(), 12_000);
+    assert_eq!(crate::devnet::testkit::runtime(461).slot_ms(), 250);
     assert_eq!(constant("Balances", "ExistentialDeposit"), balances::EXISTENTIAL_DEPOSIT_RAO.to_le_bytes());
 }
 
@@ -107,7 +108,7 @@ fn a_transfer_leaves_the_events_of_a_recorded_one_in_their_order() {
 
 #[test]
 fn the_same_seed_and_acts_make_the_same_chain_and_another_seed_another() {
-    let hashes = |chain: &Chain| chain.blocks.iter().map(|block| block.hash).collect::<Vec<_>>();
+    let hashes = |chain: &Chain| (0..=chain.best()).map(|number| chain.hash_of(number)).collect::<Vec<_>>();
     assert_eq!(hashes(&populated()), hashes(&populated()));
     let other = Chain::new(Arc::new(Runtime::embedded().unwrap()), Config { seed: [8; 32], ..config() });
     assert_ne!(other.genesis(), chain().genesis());
@@ -165,15 +166,11 @@ fn validity_is_checked_in_the_order_of_the_node() {
     let unknown = call_bytes(
         &Arc::clone(chain.runtime()),
         "SubtensorModule",
-        "add_stake",
-        vec![
-            super::super::datum::Datum::account(&[1; 32]),
-            super::super::datum::Datum::Num(1),
-            super::super::datum::Datum::Num(1),
-        ],
+        "root_register",
+        vec![super::super::datum::Datum::account(&[1; 32])],
     );
     let refused = submit(&mut chain, &dev::alice(), &unknown).unwrap_err().to_string();
-    assert_eq!(refused, "the devnet does not implement the call SubtensorModule.add_stake");
+    assert_eq!(refused, "the devnet does not implement the call SubtensorModule.root_register");
     assert!(matches!(chain.submit(&[1, 2, 3], None), Err(Invalid::Format(_))));
 }
 
@@ -350,8 +347,8 @@ fn a_block_whose_act_refuses_was_never_made() {
 #[test]
 fn the_rules_need_nothing_that_only_one_recorded_runtime_has() {
     let bytes = include_bytes!("../../testdata/chain/subtensor-metadata-v461.scale");
-    let runtime = Arc::new(Runtime::decode(bytes).unwrap());
-    assert_eq!(runtime.version().spec_version, 461);
+    let runtime = Arc::new(crate::devnet::testkit::runtime(461));
+    assert_eq!((runtime.version().spec_version, runtime.v15()), (461, &bytes[..]));
     let mut chain = Chain::new(runtime, config());
     let call = transfer(&chain, &dev::bob(), 1_000);
     submit(&mut chain, &dev::alice(), &call).unwrap();
@@ -371,4 +368,96 @@ fn the_older_metadata_says_the_same_about_storage() {
     let extrinsic = old.types.resolve(old.extrinsic.ty.id).unwrap();
     let parameters: Vec<&str> = extrinsic.type_params.iter().map(|parameter| &*parameter.name).collect();
     assert_eq!(parameters, ["Address", "Call", "Signature", "Extension"]);
+}
+
+fn statuses(receiver: &mut tokio::sync::mpsc::Receiver<pool::Status>) -> Vec<String> {
+    let mut found = Vec::new();
+    while let Ok(status) = receiver.try_recv() {
+        found.push(match status.json() {
+            serde_json::Value::String(name) => name,
+            other => other.as_object().unwrap().keys().next().unwrap().clone(),
+        });
+    }
+    found
+}
+
+#[test]
+fn a_reorganisation_replaces_blocks_that_are_not_final_and_keeps_their_extrinsics() {
+    let mut chain = populated();
+    blocks(&mut chain, 5);
+    let before = chain.state(chain.best()).get::<u64>(Item::Now, &[]);
+    let call = transfer(&chain, &dev::eve(), 1_000_000);
+    let extrinsic = signed(&chain, &dev::dave(), &call, 0);
+    let (watcher, mut heard) = pool::watch();
+    let hash = chain.submit(&extrinsic, Some(watcher)).unwrap();
+    blocks(&mut chain, 2);
+    let (best, old) = (chain.best(), chain.block_by_hash(None).unwrap().hash);
+    assert!(chain.retract(0, true).is_err() && chain.retract(3, true).is_err());
+    chain.retract(2, true).unwrap();
+    assert_eq!((chain.best(), chain.state(chain.best()).get::<u64>(Item::Now, &[])), (best - 2, before));
+    assert_eq!(chain.readable(Some(&old)), Err(Unreadable::Unknown(old)));
+    blocks(&mut chain, 3);
+    assert_eq!(chain.best(), best + 1);
+    let body = chain.block(best - 1).unwrap().body.clone().unwrap();
+    assert_eq!(body.last().map(|bytes| crate::devnet::hashing::blake2(bytes)), Some(hash));
+    chain.announce();
+    let expected = ["ready", "broadcast", "inBlock", "retracted", "inBlock", "finalized"];
+    assert_eq!(statuses(&mut heard), expected);
+    // Without keeping them, it is as if nobody had sent them.
+    let extrinsic = signed(&chain, &dev::dave(), &call, 1);
+    let (watcher, mut heard) = pool::watch();
+    chain.submit(&extrinsic, Some(watcher)).unwrap();
+    blocks(&mut chain, 1);
+    chain.retract(1, false).unwrap();
+    blocks(&mut chain, 2);
+    chain.announce();
+    assert_eq!(statuses(&mut heard), ["ready", "broadcast", "inBlock", "retracted", "dropped"]);
+    assert_eq!(chain.next_nonce(&key_of(&dev::dave())), 1);
+}
+
+#[test]
+fn a_replaced_block_is_another_block_even_when_nothing_else_differs() {
+    let mut chain = populated();
+    blocks(&mut chain, 2);
+    let old = chain.block_by_hash(None).unwrap().clone();
+    chain.retract(1, true).unwrap();
+    blocks(&mut chain, 1);
+    let new = chain.block_by_hash(None).unwrap();
+    assert_eq!((new.header.number, new.header.parent), (old.header.number, old.header.parent));
+    assert_ne!(new.hash, old.hash);
+    blocks(&mut chain, 1);
+    assert_eq!(chain.block_by_hash(None).unwrap().header.logs.len(), 1);
+}
+
+#[test]
+fn branches_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chain");
+    let runtime = Arc::new(Runtime::embedded().unwrap());
+    let (mut chain, _) = Chain::open(Arc::clone(&runtime), config(), &path).unwrap();
+    blocks(&mut chain, 6);
+    chain.retract(2, true).unwrap();
+    blocks(&mut chain, 3);
+    let (best, hash) = (chain.best(), chain.block_by_hash(None).unwrap().hash);
+    drop(chain);
+    let (chain, cut) = Chain::open(runtime, config(), &path).unwrap();
+    assert_eq!((cut, chain.best(), chain.block_by_hash(None).unwrap().hash), (0, best, hash));
+    let world = World::new(chain.state(best), best + 1);
+    assert_eq!(chain.state(best).get::<u32>(Item::Number, &[]), best);
+    drop(world);
+}
+
+#[test]
+fn a_call_fails_on_request_and_pays_all_the_same() {
+    let mut chain = populated();
+    chain.faults_mut().calls = 1;
+    let call = transfer(&chain, &dev::eve(), 1_000_000);
+    let before = balances::free(&chain.state(chain.best()), &key_of(&dev::eve()));
+    submit(&mut chain, &dev::dave(), &call).unwrap();
+    submit(&mut chain, &dev::dave(), &call).unwrap();
+    blocks(&mut chain, 1);
+    assert!(events_of(&chain, 1).iter().any(|event| event.contains("BadOrigin")));
+    assert!(events_of(&chain, 2).iter().any(|event| event.contains("ExtrinsicSuccess")));
+    let after = balances::free(&chain.state(chain.best()), &key_of(&dev::eve()));
+    assert_eq!(after - before, 1_000_000);
 }

@@ -34,7 +34,7 @@ pub enum Error {
     #[error("the extrinsic's {0} cannot be decoded")]
     Part(&'static str),
     /// A kind of key that this devnet cannot check.
-    #[error("signatures of kind {0} are not implemented, only sr25519 (1)")]
+    #[error("signatures of kind {0} are not implemented, only ed25519 (0) and sr25519 (1)")]
     Scheme(u8),
 }
 
@@ -88,6 +88,13 @@ impl Era {
     }
 }
 
+/// How an extrinsic is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Ed25519,
+    Sr25519,
+}
+
 /// A signed extrinsic, taken apart.
 #[derive(Debug, Clone)]
 pub struct Signed {
@@ -105,6 +112,7 @@ pub struct Signed {
     pub tip: u64,
     /// The call's bytes.
     pub call: Vec<u8>,
+    scheme: Scheme,
     signature: [u8; 64],
     extra: Vec<u8>,
 }
@@ -130,10 +138,11 @@ impl Signed {
             return Err(Error::Part("address"));
         }
         let (signer, scheme) = <([u8; 32], u8)>::decode(&mut rest).map_err(|_source| Error::Part("address"))?;
-        const SR25519: u8 = 1;
-        if scheme != SR25519 {
-            return Err(Error::Scheme(scheme));
-        }
+        let scheme = match scheme {
+            0 => Scheme::Ed25519,
+            1 => Scheme::Sr25519,
+            other => return Err(Error::Scheme(other)),
+        };
         let signature = <[u8; 64]>::decode(&mut rest).map_err(|_source| Error::Part("signature"))?;
         let after_signature = rest;
         let (era, nonce, tip) = take_extensions(runtime, &mut rest)?;
@@ -146,6 +155,7 @@ impl Signed {
             nonce,
             tip,
             call: rest.to_vec(),
+            scheme,
             signature,
             extra,
         })
@@ -171,6 +181,10 @@ impl Signed {
     /// Whether the signer signed exactly this for this chain.
     pub fn is_genuine(&self, runtime: &Runtime, genesis: &Hash, birth: &Hash) -> bool {
         let payload = self.payload(runtime, genesis, birth);
+        if self.scheme == Scheme::Ed25519 {
+            let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, self.signer);
+            return key.verify(&payload, &self.signature).is_ok();
+        }
         let key = schnorrkel::PublicKey::from_bytes(&self.signer);
         let signature = schnorrkel::Signature::from_bytes(&self.signature);
         match (key, signature) {
@@ -239,6 +253,7 @@ pub fn sign(
         nonce,
         tip: 0,
         call: call.to_vec(),
+        scheme: Scheme::Sr25519,
         signature: [0; 64],
         extra,
     };
@@ -315,6 +330,31 @@ mod tests {
         assert!(!signed.is_genuine(&runtime, &genesis, &[1; 32]));
         signed.call[3] ^= 1;
         assert!(!signed.is_genuine(&runtime, &genesis, &genesis));
+    }
+
+    #[test]
+    fn an_ed25519_signature_counts_as_much() {
+        use ring::signature::KeyPair as _;
+        let runtime = Runtime::embedded().unwrap();
+        let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let signer: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
+        let genesis = [3; 32];
+        let template = sign(&runtime, &genesis, &subxt_signer::sr25519::dev::alice(), &[0, 0, 0], 5, None);
+        let mut signed = Signed::decode(&runtime, &template).unwrap();
+        let signature = pair.sign(&signed.payload(&runtime, &genesis, &genesis));
+        let mut body = vec![0x84, 0];
+        body.extend(signer);
+        body.push(0);
+        body.extend(signature.as_ref());
+        body.extend(&signed.extra);
+        body.extend(&signed.call);
+        signed = Signed::decode(&runtime, &body.encode()).unwrap();
+        assert!(signed.is_genuine(&runtime, &genesis, &genesis));
+        signed.nonce += 1;
+        signed.extra[1] ^= 4;
+        assert!(!signed.is_genuine(&runtime, &genesis, &genesis));
+        body[34] = 2;
+        assert_eq!(Signed::decode(&runtime, &body.encode()).unwrap_err(), Error::Scheme(2));
     }
 
     #[test]

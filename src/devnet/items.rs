@@ -36,6 +36,11 @@ items! {
     UsedSpaceOf = "Commitments" "UsedSpaceOf";
     MaxSpace = "Commitments" "MaxSpace";
     TimelockedIndex = "Commitments" "TimelockedIndex";
+    RevealedCommitments = "Commitments" "RevealedCommitments";
+    BeaconConfig = "Drand" "BeaconConfig";
+    Pulses = "Drand" "Pulses";
+    LastStoredRound = "Drand" "LastStoredRound";
+    OldestStoredRound = "Drand" "OldestStoredRound";
     Keys = "SubtensorModule" "Keys";
     Uids = "SubtensorModule" "Uids";
     Owner = "SubtensorModule" "Owner";
@@ -79,6 +84,9 @@ items! {
     MaxWeightsLimit = "SubtensorModule" "MaxWeightsLimit";
     WeightsVersionKey = "SubtensorModule" "WeightsVersionKey";
     CommitRevealEnabled = "SubtensorModule" "CommitRevealWeightsEnabled";
+    CommitRevealVersion = "SubtensorModule" "CommitRevealWeightsVersion";
+    WeightCommits = "SubtensorModule" "WeightCommits";
+    TimelockedWeightCommits = "SubtensorModule" "TimelockedWeightCommits";
     RevealPeriodEpochs = "SubtensorModule" "RevealPeriodEpochs";
     StakeThreshold = "SubtensorModule" "StakeThreshold";
     Burn = "SubtensorModule" "Burn";
@@ -132,4 +140,14 @@ items! {
     Identities = "SubtensorModule" "IdentitiesV2";
     BlockEmission = "SubtensorModule" "BlockEmission";
     LastLockCost = "SubtensorModule" "NetworkLastLockCost";
+    MinLockCost = "SubtensorModule" "NetworkMinLockCost";
+    LockReductionInterval = "SubtensorModule" "NetworkLockReductionInterval";
+    LastRateLimited = "SubtensorModule" "LastRateLimitedBlock";
+    SubnetLimit = "SubtensorModule" "SubnetLimit";
+    SubnetLocked = "SubtensorModule" "SubnetLocked";
+    StartCallDelay = "SubtensorModule" "StartCallDelay";
+    AdminFreezeWindow = "SubtensorModule" "AdminFreezeWindow";
+    LastHotkeySwap = "SubtensorModule" "LastHotkeySwapOnNetuid";
+    TotalStake = "SubtensorModule" "TotalStake";
+    Proxies = "Proxy" "Proxies";
 }

@@ -36,8 +36,16 @@ pub const WATCHERS_PER_EXTRINSIC: usize = 16;
 /// Blocks whose state stays readable. A light mainnet node keeps about 300, an hour; blocks come faster here, and a
 /// slow reader needs minutes.
 pub const STATE_BLOCKS: u32 = 4096;
-/// Blocks whose bodies stay readable; headers stay for ever.
+/// Blocks whose bodies stay readable.
 pub const BODY_BLOCKS: u32 = 16_384;
+/// Blocks whose headers stay readable; of older ones only the hashes stay, so that a chain of any length fits into
+/// memory.
+pub const HEADER_BLOCKS: u32 = 65_536;
+/// Pulses of the devnet's own beacon that stay readable. The chain keeps a week, 216000; here a round comes with each
+/// block, and this many blocks are the longest time between a commit and its reveal that anybody tries out.
+pub const PULSES_KEPT: u64 = 21_600;
+/// Pulses made or forgotten in one block, so that a jump of the chain's time costs no block more than a moment.
+pub const PULSES_PER_BLOCK: u64 = 256;
 /// Storage keys in one page.
 pub const KEYS_PAGE: usize = 1000;
 /// Storage keys in one unpaged answer, in one query and in one storage subscription.

@@ -5,11 +5,14 @@
 //! RPC. Only `cli/` starts it.
 
 mod api;
+mod beacon;
 mod block;
+mod blocks;
 mod call;
 mod chain;
 mod datum;
 mod extrinsic;
+mod failures;
 mod genesis;
 mod hashing;
 mod items;
@@ -49,6 +52,16 @@ pub enum Blocks {
     Instant,
 }
 
+/// Whose recorded runtime a devnet shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Spec {
+    /// Spec version 439, of the production profile.
+    #[default]
+    V439,
+    /// Spec version 461, of a profile for fast blocks: a slot is 250 ms, a new subnet's tempo 10.
+    V461,
+}
+
 /// What a devnet is to be like.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -64,6 +77,8 @@ pub struct Options {
     pub seed: [u8; 32],
     /// Chain time between two blocks.
     pub chain_block_ms: u64,
+    /// Whose runtime it shows.
+    pub spec: Spec,
 }
 
 impl Default for Options {
@@ -75,6 +90,7 @@ impl Default for Options {
             state: None,
             seed: [0; 32],
             chain_block_ms: 12_000,
+            spec: Spec::V439,
         }
     }
 }
@@ -190,9 +206,13 @@ pub async fn start(options: Options, tasks: &Tasks, clock: Arc<dyn Clock>) -> Re
     let listen = |source| Error::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let runtime = Arc::new(runtime::Runtime::embedded()?);
-    let config =
-        chain::Config { finality_lag: options.finality_lag, block_ms: options.chain_block_ms, seed: options.seed };
+    let runtime = Arc::new(runtime::Runtime::of(options.spec)?);
+    let config = chain::Config {
+        finality_lag: options.finality_lag,
+        block_ms: options.chain_block_ms,
+        seed: options.seed,
+        beacon: true,
+    };
     let chain = match &options.state {
         None => chain::Chain::new(runtime, config),
         Some(path) => {
@@ -212,5 +232,7 @@ pub async fn start(options: Options, tasks: &Tasks, clock: Arc<dyn Clock>) -> Re
     Ok(Handle { address, genesis, node })
 }
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use super::{
     Blocks, Error,
     block::Block,
     chain::{Chain, MakeError},
+    failures::Failures,
     hashing::Hash,
     limits,
     rpc::server,
@@ -43,6 +44,7 @@ pub struct Node {
     halted: Mutex<Option<String>>,
     /// Cancelled to cut every connection that is open; replaced at once.
     connections: Mutex<CancellationToken>,
+    failures: Failures,
     clock: Arc<dyn Clock>,
     token: CancellationToken,
     running: TaskTracker,
@@ -60,6 +62,7 @@ impl Node {
             last_wanted: AtomicU64::new(u64::MAX),
             halted: Mutex::new(None),
             connections: Mutex::new(token.child_token()),
+            failures: Failures::default(),
             clock,
             token,
             running: TaskTracker::new(),
@@ -101,6 +104,11 @@ impl Node {
     /// What cuts a connection that is opened now.
     pub fn connection_token(&self) -> CancellationToken {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is to fail.
+    pub const fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     /// Cuts every connection that is open now.
@@ -156,7 +164,7 @@ impl Node {
         let mut left = count.max(1);
         loop {
             let turn = left.min(limits::BLOCKS_PER_TURN);
-            let hash = self.turn(turn, |_world| Ok(()))?.0;
+            let hash = self.turn(turn, |_chain| Ok(()), |_world| Ok(()))?.0;
             left -= turn;
             if left == 0 {
                 return Ok(hash);
@@ -166,13 +174,20 @@ impl Node {
 
     /// Makes one block in which `act` changes the state first.
     pub fn act<T>(&self, act: impl FnOnce(&mut World<'_>) -> Result<T, String>) -> Result<(Hash, T), MakeError> {
-        self.turn(1, act)
+        self.turn(1, |_chain| Ok(()), act)
     }
 
-    /// Makes blocks, puts them on disk, then tells everybody; `act` is for the first of them.
+    /// Replaces the last blocks, none of which is final, by one block more.
+    pub fn reorganise(&self, depth: u32, keep: bool) -> Result<Hash, MakeError> {
+        let made = self.turn(depth.saturating_add(1), |chain| chain.retract(depth, keep), |_world| Ok(()))?;
+        Ok(made.0)
+    }
+
+    /// Makes blocks, puts them on disk, then tells everybody; `before` comes before the first of them, `act` in it.
     fn turn<T>(
         &self,
         count: u32,
+        before: impl FnOnce(&mut Chain) -> Result<(), String>,
         act: impl FnOnce(&mut World<'_>) -> Result<T, String>,
     ) -> Result<(Hash, T), MakeError> {
         let wall_ms = u64::try_from(self.clock.now_ms()).unwrap_or(0);
@@ -180,6 +195,7 @@ impl Node {
         if let Some(reason) = self.halted() {
             return Err(MakeError::Refused(reason));
         }
+        before(&mut chain).map_err(MakeError::Refused)?;
         let (first, outcome) = chain.make(wall_ms, act).map_err(|error| self.halt(error))?;
         let mut made = vec![first];
         for _ in 1..count {

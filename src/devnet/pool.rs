@@ -22,8 +22,12 @@ pub enum Status {
     InBlock(Hash),
     /// In this block, which is final.
     Finalized(Hash),
+    /// No longer in this block, which is on no branch any more.
+    Retracted(Hash),
     /// Replaced by this extrinsic.
     Usurped(Hash),
+    /// Thrown out for no fault of its own.
+    Dropped,
     /// Cannot become valid any more.
     Invalid,
 }
@@ -39,6 +43,8 @@ impl Status {
             Self::Broadcast(peers) => json!({ "broadcast": peers }),
             Self::InBlock(hash) => json!({ "inBlock": hex0x(hash) }),
             Self::Finalized(hash) => json!({ "finalized": hex0x(hash) }),
+            Self::Retracted(hash) => json!({ "retracted": hex0x(hash) }),
+            Self::Dropped => json!("dropped"),
             Self::Usurped(hash) => json!({ "usurped": hex0x(hash) }),
             Self::Invalid => json!("invalid"),
         }
@@ -46,12 +52,12 @@ impl Status {
 
     /// Whether nothing follows.
     pub const fn is_last(&self) -> bool {
-        matches!(self, Self::Finalized(_) | Self::Usurped(_) | Self::Invalid)
+        matches!(self, Self::Finalized(_) | Self::Usurped(_) | Self::Dropped | Self::Invalid)
     }
 }
 
-/// Statuses of one extrinsic: fewer than this ever happen.
-const STATUSES: usize = 16;
+/// Statuses of one extrinsic: fewer than this happen unless its blocks are taken back again and again.
+const STATUSES: usize = 64;
 
 /// One who is told what happens to an extrinsic.
 pub type Watcher = mpsc::Sender<Status>;
@@ -91,8 +97,8 @@ pub struct Pool {
     hashes: HashMap<Hash, ([u8; 32], u32)>,
     banned: BTreeMap<Hash, u32>,
     arrivals: u64,
-    /// Watchers of included extrinsics, by block, until the block is final.
-    included: BTreeMap<u32, Vec<(Hash, Vec<Watcher>)>>,
+    /// Included extrinsics, by block, until the block is final.
+    included: BTreeMap<u32, Vec<(Hash, Waiting)>>,
     /// What watchers are to be told once the block that it comes from is on disk.
     outbox: Vec<(Watcher, Status)>,
 }
@@ -188,9 +194,26 @@ impl Pool {
     pub fn include(&mut self, hash: &Hash, number: u32, block: &Hash) {
         let Some(waiting) = self.take(hash) else { return };
         tell(&mut self.outbox, &waiting.watchers, &Status::InBlock(*block));
-        if !waiting.watchers.is_empty() {
-            self.included.entry(number).or_default().push((*block, waiting.watchers));
+        self.included.entry(number).or_default().push((*block, waiting));
+    }
+
+    /// Blocks are taken back: their extrinsics wait again, or are lost.
+    pub fn retract(&mut self, first: u32, keep: bool) {
+        for (block, waiting) in self.included.split_off(&first).into_values().flatten() {
+            tell(&mut self.outbox, &waiting.watchers, &Status::Retracted(block));
+            if keep {
+                self.hashes.insert(waiting.signed.hash, (waiting.signed.signer, waiting.signed.nonce));
+                let mine = self.accounts.entry(waiting.signed.signer).or_default();
+                mine.insert(waiting.signed.nonce, Waiting { ready: true, ..waiting });
+            } else {
+                tell(&mut self.outbox, &waiting.watchers, &Status::Dropped);
+            }
         }
+    }
+
+    /// Throws an extrinsic out as if it had never come.
+    pub fn lose(&mut self, hash: &Hash) {
+        self.drop_one(hash, &Status::Dropped);
     }
 
     /// An extrinsic cannot become valid any more.
@@ -215,8 +238,8 @@ impl Pool {
         }
         let still_open = self.included.split_off(&finalized.saturating_add(1));
         for (_, extrinsics) in std::mem::replace(&mut self.included, still_open) {
-            for (block, watchers) in extrinsics {
-                tell(&mut self.outbox, &watchers, &Status::Finalized(block));
+            for (block, waiting) in extrinsics {
+                tell(&mut self.outbox, &waiting.watchers, &Status::Finalized(block));
             }
         }
     }

@@ -15,12 +15,15 @@ use scale_encode::EncodeAsType;
 use scale_info::{PortableRegistry, TypeDef, TypeDefPrimitive, Variant, form::PortableForm};
 
 use super::{
+    Spec,
     hashing::{append_key, name_hash, readable_prefix},
     items::Item,
 };
 
 /// The recorded metadata of the production runtime, spec 439.
 const METADATA_439: &[u8] = include_bytes!("../../assets/chain/subtensor-metadata-v439.scale");
+/// The recorded metadata of spec 461, of a profile for fast blocks; packed, because few ask for it.
+const METADATA_461_GZ: &[u8] = include_bytes!("../../assets/chain/subtensor-metadata-v461.scale.gz");
 
 /// Why bytes are not a runtime's metadata.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,9 @@ pub enum Error {
     /// Another version than 15.
     #[error("the runtime's metadata has version {0}, wanted 15")]
     Version(u32),
+    /// The packed bytes are damaged.
+    #[error("unpacking the runtime's metadata")]
+    Unpack(#[source] std::io::Error),
     /// Something that the rules need is not in it.
     #[error("the runtime's metadata lacks {0}")]
     Missing(String),
@@ -79,12 +85,27 @@ pub struct Runtime {
     by_prefix: HashMap<[u8; 32], Entry>,
     version: Version,
     version_bytes: Vec<u8>,
+    slot_ms: u64,
 }
 
 impl Runtime {
-    /// The runtime that the devnet imitates.
+    /// The runtime that the devnet imitates by itself.
+    #[cfg(test)]
     pub fn embedded() -> Result<Self, Error> {
-        Self::decode(METADATA_439)
+        Self::of(Spec::V439)
+    }
+
+    /// A recorded runtime.
+    pub fn of(spec: Spec) -> Result<Self, Error> {
+        match spec {
+            Spec::V439 => Self::decode(METADATA_439),
+            Spec::V461 => {
+                let mut bytes = Vec::new();
+                let mut packed = flate2::read::GzDecoder::new(METADATA_461_GZ);
+                std::io::Read::read_to_end(&mut packed, &mut bytes).map_err(Error::Unpack)?;
+                Self::decode(&bytes)
+            }
+        }
     }
 
     /// The runtime of these metadata bytes (version 15, beginning with `meta`).
@@ -112,7 +133,8 @@ impl Runtime {
         let version_bytes = constant(&metadata, "System", "Version")?.to_vec();
         let version = version_of(&version_bytes)?;
         let v14 = downgraded(&metadata)?;
-        Ok(Self { bytes: bytes.to_vec(), v14, metadata, items, by_prefix, version, version_bytes })
+        let slot_ms = u64::decode(&mut constant(&metadata, "Aura", "SlotDuration")?).map_err(Error::Decode)?.max(1);
+        Ok(Self { bytes: bytes.to_vec(), v14, metadata, items, by_prefix, version, version_bytes, slot_ms })
     }
 
     /// The metadata bytes of version 15.
@@ -133,6 +155,11 @@ impl Runtime {
     /// The runtime's version in SCALE.
     pub fn version_bytes(&self) -> &[u8] {
         &self.version_bytes
+    }
+
+    /// Milliseconds of a slot of its block authoring.
+    pub const fn slot_ms(&self) -> u64 {
+        self.slot_ms
     }
 
     /// The types.

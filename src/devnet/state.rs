@@ -16,8 +16,12 @@ use super::{
 /// One part of a storage key.
 #[derive(Debug, Clone, Copy)]
 pub enum Part<'a> {
+    /// A round of the beacon, or an epoch.
+    U64(u64),
     /// A block number of `System`.
     U32(u32),
+    /// The first byte of an enum without fields.
+    U8(u8),
     /// A netuid, a uid or a mechanism's index.
     U16(u16),
     /// An account.
@@ -27,6 +31,12 @@ pub enum Part<'a> {
 impl From<u16> for Part<'_> {
     fn from(value: u16) -> Self {
         Self::U16(value)
+    }
+}
+
+impl From<u64> for Part<'_> {
+    fn from(value: u64) -> Self {
+        Self::U64(value)
     }
 }
 
@@ -94,12 +104,19 @@ impl<'a> State<'a> {
 
     /// The storage key of an item.
     pub fn key(&self, item: Item, parts: &[Part<'_>]) -> Vec<u8> {
+        assert_eq!(self.runtime.entry(item).keys.len(), parts.len(), "{item:?} has another number of keys");
+        self.prefix(item, parts)
+    }
+
+    /// What the storage keys of an item begin with that have these first parts.
+    pub fn prefix(&self, item: Item, parts: &[Part<'_>]) -> Vec<u8> {
         let entry = self.runtime.entry(item);
-        assert_eq!(entry.keys.len(), parts.len(), "{item:?} has another number of keys");
         let mut key = entry.prefix.to_vec();
         for ((hasher, _), part) in entry.keys.iter().zip(parts) {
             match part {
                 Part::U16(number) => append_key(hasher, &number.to_le_bytes(), &mut key),
+                Part::U8(number) => append_key(hasher, &[*number], &mut key),
+                Part::U64(number) => append_key(hasher, &number.to_le_bytes(), &mut key),
                 Part::U32(number) => append_key(hasher, &number.to_le_bytes(), &mut key),
                 Part::Account(account) => append_key(hasher, *account, &mut key),
             }
@@ -137,6 +154,11 @@ impl<'a> State<'a> {
         let entry = self.runtime.entry(item);
         let default = entry.default.as_ref().unwrap_or_else(|| panic!("{item:?} has no default"));
         self.decode(item, default)
+    }
+
+    /// The value of an entry; an empty one when it is not there, whatever the metadata's default.
+    pub fn get_or_default<T: DecodeAsType + Default>(&self, item: Item, parts: &[Part<'_>]) -> T {
+        self.find(item, parts).unwrap_or_default()
     }
 
     /// Whether an entry is there.

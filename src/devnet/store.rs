@@ -81,6 +81,21 @@ impl Store {
         found.map_or(&[], |at| &self.changed[at].1)
     }
 
+    /// Takes back every block after this one; they must lie within the horizon.
+    pub fn take_back(&mut self, block: u32) {
+        assert!(block >= self.oldest, "what was forgotten cannot be taken back");
+        while self.changed.back().is_some_and(|(changed, _)| *changed > block) {
+            let Some((_, keys)) = self.changed.pop_back() else { return };
+            for key in keys {
+                let Some(versions) = self.keys.get_mut(&key) else { continue };
+                versions.retain(|version| version.block <= block);
+                if versions.is_empty() {
+                    self.keys.remove(&key);
+                }
+            }
+        }
+    }
+
     /// Drops the versions of a key that nobody can read any more.
     fn forget(&mut self, key: &[u8]) {
         let Some(versions) = self.keys.get_mut(key) else { return };
@@ -171,6 +186,20 @@ mod tests {
         assert!(store.read(b"gone", 2).is_none());
         // The removed key has left no trace; the hot one keeps a version for each readable block.
         assert_eq!(store.versions(), 1 + limits::STATE_BLOCKS as usize);
+    }
+
+    #[test]
+    fn blocks_taken_back_leave_no_trace() {
+        let mut store = Store::default();
+        store.apply(0, &change("a", Some("0")));
+        store.apply(1, &change("a", Some("1")));
+        store.apply(2, &change("b", Some("2")));
+        store.take_back(0);
+        assert_eq!(store.versions(), 1);
+        assert_eq!(store.changed_in(1), &[] as &[Vec<u8>]);
+        store.apply(1, &change("a", None));
+        assert!(store.read(b"a", 9).is_none() && store.read(b"b", 9).is_none());
+        assert_eq!(store.read(b"a", 0).map(|value| &**value), Some(&b"0"[..]));
     }
 
     #[test]

@@ -26,17 +26,31 @@ pub fn vectors(spec: u32) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
+/// The runtime of a spec version.
+pub fn runtime(spec: u32) -> Runtime {
+    match spec {
+        439 => Runtime::embedded().unwrap(),
+        461 => Runtime::of(crate::devnet::Spec::V461).unwrap(),
+        other => panic!("no metadata of spec {other}"),
+    }
+}
+
 /// The wall time of every test's first block.
 pub const WALL_MS: u64 = 1_700_000_000_000;
 
-/// The configuration of every test's chain.
+/// The configuration of most tests' chains: without a beacon, which would cost them most of their time.
 pub fn config() -> Config {
-    Config { finality_lag: 2, block_ms: 12_000, seed: [7; 32] }
+    Config { finality_lag: 2, block_ms: 12_000, seed: [7; 32], beacon: false }
 }
 
 /// A chain in memory.
 pub fn chain() -> Chain {
     Chain::new(Arc::new(Runtime::embedded().unwrap()), config())
+}
+
+/// A chain in memory with a beacon.
+pub fn chain_with_beacon(spec: u32) -> Chain {
+    Chain::new(Arc::new(runtime(spec)), Config { beacon: true, ..config() })
 }
 
 /// An account.
@@ -65,7 +79,11 @@ pub fn blocks(chain: &mut Chain, count: u32) {
 
 /// A chain with subnet 1 of //Alice (uid 0), and //Bob (uid 1, with permit) and //Charlie (uid 2) registered.
 pub fn populated() -> Chain {
-    let mut chain = chain();
+    populate(chain())
+}
+
+/// The same on a chain of one's own.
+pub fn populate(mut chain: Chain) -> Chain {
     act(&mut chain, |world| subnets::create(world, &wanted(), key_of(&dev::alice()), key_of(&dev::alice())));
     for pair in [dev::bob(), dev::charlie()] {
         let key = key_of(&pair);

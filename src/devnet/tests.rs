@@ -15,27 +15,27 @@ use super::{Blocks, Error, Handle, Options, start};
 use crate::{actors::Tasks, clock::SystemClock};
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Running {
+pub struct Running {
     tasks: Tasks,
-    handle: Handle,
-    rpc: RpcClient,
+    pub handle: Handle,
+    pub rpc: RpcClient,
 }
 
 impl Running {
-    async fn new(options: Options) -> Self {
+    pub async fn new(options: Options) -> Self {
         let tasks = Tasks::new();
         let handle = start(options, &tasks, SystemClock::shared()).await.unwrap();
         let rpc = RpcClient::from_insecure_url(handle.url()).await.unwrap();
         Self { tasks, handle, rpc }
     }
 
-    async fn manual() -> Self {
+    pub async fn manual() -> Self {
         Self::new(Options { blocks: Blocks::Manual, ..Options::default() }).await
     }
 
-    async fn try_call(&self, method: &str, params: Json) -> Result<Json, subxt::rpcs::Error> {
+    pub async fn try_call(&self, method: &str, params: Json) -> Result<Json, subxt::rpcs::Error> {
         let mut given = RpcParams::new();
         for param in params.as_array().unwrap() {
             given.push(param).unwrap();
@@ -43,16 +43,16 @@ impl Running {
         tokio::time::timeout(PATIENCE, self.rpc.request(method, given)).await.expect("an answer")
     }
 
-    async fn call(&self, method: &str, params: Json) -> Json {
+    pub async fn call(&self, method: &str, params: Json) -> Json {
         self.try_call(method, params).await.unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
-    async fn client(&self) -> OnlineClient<PolkadotConfig> {
+    pub async fn client(&self) -> OnlineClient<PolkadotConfig> {
         let backend: LegacyBackend<PolkadotConfig> = LegacyBackend::builder().build(self.rpc.clone());
         OnlineClient::from_backend(std::sync::Arc::new(backend)).await.unwrap()
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         let Self { tasks, handle, rpc } = self;
         drop(rpc);
         handle.stop().await;

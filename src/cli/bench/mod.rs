@@ -1,5 +1,6 @@
 //! `waag bench`: how fast this machine does what an appliance does, by the appliance's own functions.
 
+mod devnet;
 mod jobs;
 mod rollouts;
 
@@ -14,7 +15,8 @@ Examples:
   waag bench rollouts                          CartPole and Pendulum, a 64x64 network, one thread
   waag bench rollouts --threads 4 --policy CartPole-v1=mine.onnx
   waag bench jobs                              claim and finish no-op jobs through the real store
-  waag bench jobs --dir /var/lib/waag          on the disk that matters")]
+  waag bench jobs --dir /var/lib/waag          on the disk that matters
+  waag bench devnet --blocks 100000            the embedded chain over its socket, and its memory")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -26,6 +28,8 @@ enum What {
     Rollouts(rollouts::Args),
     /// No-op jobs per second through the real store, at both durability settings
     Jobs(jobs::Args),
+    /// Blocks and signed extrinsics per second of the embedded chain
+    Devnet(devnet::Args),
 }
 
 /// Runs the verb.
@@ -36,6 +40,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     match &args.what {
         What::Rollouts(args) => rollouts::run(context, args),
         What::Jobs(args) => jobs::run(context, args).await,
+        What::Devnet(args) => devnet::run(context, args).await,
     }
 }
 

@@ -95,6 +95,9 @@ fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) -> Opt
             let next = known.then(|| epochs::next(&query.state, netuid)).flatten();
             runtime.encode(&Datum::option(next.map(|block| Datum::Num(block.into()))), output)
         })),
+        "SubnetRegistrationRuntimeApi_get_network_registration_cost" => {
+            encoded(Datum::Num(rules::network::cost(&query.state, u64::from(query.block) + 1).into()))
+        }
         _ => neurons::answer(query, method, arguments, output)
             .or_else(|| subnets::answer(query, method, arguments, output))
             .or_else(|| stakes::answer(query, method, arguments, output))

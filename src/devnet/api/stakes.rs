@@ -1,7 +1,6 @@
 //! `StakeInfoRuntimeApi` and `SwapRuntimeApi`: who has staked what, and what alpha costs.
 //!
-//! Owns these answers. Refuses to know how stake is moved. The table of APIs uses it. Simplified: all stake of a
-//! hotkey is its owner's, and alpha costs one TAO.
+//! Owns these answers. Refuses to know how stake is moved. The table of APIs uses it. Simplified: alpha costs one TAO.
 
 use parity_scale_codec::Decode as _;
 
@@ -9,8 +8,8 @@ use super::{Query, filled};
 use crate::devnet::{
     datum::Datum,
     items::Item,
-    rules::subnets,
-    state::{Part, State, key},
+    rules::{stake, subnets},
+    state::key,
 };
 
 /// What one alpha costs, in rao.
@@ -59,21 +58,12 @@ fn of_coldkey(query: &Query<'_>, coldkey: &[u8; 32], id: u32) -> Vec<Datum> {
     let mut stakes = Vec::new();
     for hotkey in hotkeys {
         for netuid in subnets::all(state) {
-            if staked(state, &hotkey, coldkey, netuid) > 0 {
+            if stake::of(state, &hotkey, coldkey, netuid) > 0 {
                 stakes.push(one(query, &hotkey, coldkey, netuid, id));
             }
         }
     }
     stakes
-}
-
-/// What a coldkey has staked with a hotkey.
-fn staked(state: &State<'_>, hotkey: &[u8; 32], coldkey: &[u8; 32], netuid: u16) -> u64 {
-    if state.has(Item::AlphaShare, &[Part::Account(hotkey), Part::Account(coldkey), Part::U16(netuid)]) {
-        state.get(Item::TotalHotkeyAlpha, key![hotkey, netuid])
-    } else {
-        0
-    }
 }
 
 fn one(query: &Query<'_>, hotkey: &[u8; 32], coldkey: &[u8; 32], netuid: u16, id: u32) -> Datum {
@@ -82,7 +72,7 @@ fn one(query: &Query<'_>, hotkey: &[u8; 32], coldkey: &[u8; 32], netuid: u16, id
         "hotkey" => Some(Datum::account(hotkey)),
         "coldkey" => Some(Datum::account(coldkey)),
         "netuid" => Some(Datum::Num(netuid.into())),
-        "stake" => Some(Datum::Num(staked(state, hotkey, coldkey, netuid).into())),
+        "stake" => Some(Datum::Num(stake::of(state, hotkey, coldkey, netuid).into())),
         "is_registered" => Some(Datum::Bool(state.has(Item::Uids, key![netuid, hotkey]))),
         _ => None,
     })

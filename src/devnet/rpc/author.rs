@@ -13,6 +13,8 @@ use super::{
     params::{bytes, refused},
 };
 use crate::devnet::{
+    chain::Invalid,
+    failures::Kind,
     hashing::hex0x,
     node::Node,
     pool::{self, Watcher},
@@ -33,12 +35,21 @@ pub fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
 
 fn submit(params: &Params<'_>, node: &Node, watcher: Option<Watcher>) -> Answer {
     let extrinsic = bytes(&mut params.sequence())?;
+    if node.failures().take(Kind::SubmitRefused) {
+        return Err(refused(&Invalid::Custom(u8::MAX)));
+    }
     let hash = {
         let mut chain = node.chain_mut();
         let hash = chain.submit(&extrinsic, watcher).map_err(|invalid| refused(&invalid))?;
+        if node.failures().take(Kind::SubmitLost) {
+            chain.pool_mut().lose(&hash);
+        }
         chain.announce();
         hash
     };
+    if node.failures().take(Kind::SubmitUnanswered) {
+        node.drop_connections();
+    }
     node.wake();
     Ok(json!(hex0x(&hash)))
 }

@@ -41,7 +41,7 @@ pub fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
 fn block_hash(params: &Params<'_>, chain: &Chain) -> Answer {
     let one = |height: &Value| -> Answer {
         let height = u32::try_from(number(height)?).ok();
-        Ok(json!(height.and_then(|height| chain.block(height)).map(|block| hex0x(&block.hash))))
+        Ok(json!(height.and_then(|height| chain.hash_of(height)).map(|hash| hex0x(&hash))))
     };
     match params.sequence().optional_next::<Value>()? {
         None => Ok(json!(chain.block_by_hash(None).map(|block| hex0x(&block.hash)))),
@@ -118,6 +118,8 @@ async fn follow_heads(pending: PendingSubscriptionSink, node: Arc<Node>, follow:
             () = sink.closed() => return,
             () = node.token().cancelled() => return,
             notice = notices.recv() => match notice {
+                // Another branch: its blocks have heights that were told already.
+                Ok(notice) if follow == Follow::Best => next = next.min(notice.header.number),
                 Ok(_notice) => {}
                 Err(RecvError::Lagged(_missed)) => next = next.max(last),
                 Err(RecvError::Closed) => return,

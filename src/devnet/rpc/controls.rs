@@ -17,10 +17,11 @@ use super::{
 };
 use crate::devnet::{
     Blocks,
+    failures::{Failures, Kind},
     hashing::hex0x,
     limits,
     node::Node,
-    rules::{World, admin, balances, registration, subnets},
+    rules::{World, admin, balances, drand, registration, subnets},
 };
 
 /// The stake that a permitted validator gets when none is named: a thousand.
@@ -40,6 +41,8 @@ pub fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
         set_hyperparameter(&params, &node)
     })?;
     module.register_blocking_method("dev_setStorage", |params, node: Arc<Arc<Node>>, _| set_storage(&params, &node))?;
+    module
+        .register_blocking_method("dev_injectPulse", |params, node: Arc<Arc<Node>>, _| inject_pulse(&params, &node))?;
     module.register_method("dev_setTime", |params, node, _| set_time(&params, node))?;
     module.register_method("dev_dropConnections", |_params, node, _| {
         node.drop_connections();
@@ -49,6 +52,8 @@ pub fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
         node.stall(params.sequence().next()?);
         Ok(Value::Bool(true))
     })?;
+    module.register_blocking_method("dev_reorg", |params, node: Arc<Arc<Node>>, _| reorganise(&params, &node))?;
+    module.register_method("dev_failNext", |params, node, _| fail_next(&params, node))?;
     module.register_method("dev_setInterval", |params, node, _| set_interval(&params, node))?;
     Ok(())
 }
@@ -144,10 +149,40 @@ fn set_storage(params: &Params<'_>, node: &Node) -> Answer {
     Ok(set.0)
 }
 
+/// `dev_injectPulse(round, signature)` stores a real pulse of quicknet, once it is found to be one; → the block's hash.
+fn inject_pulse(params: &Params<'_>, node: &Node) -> Answer {
+    let mut params = params.sequence();
+    let round = super::params::number(&params.next()?)?;
+    let signature = bytes(&mut params)?;
+    Ok(act(node, |world| drand::inject(world, round, &signature))?.0)
+}
+
 /// `dev_setTime(ms)`: the chain time of the next block.
 fn set_time(params: &Params<'_>, node: &Node) -> Answer {
     let ms = super::params::number(&params.sequence().next()?)?;
     node.chain_mut().set_next_time(ms).map_err(invalid)?;
+    Ok(Value::Bool(true))
+}
+
+/// `dev_reorg(depth, keep = true)` replaces the last blocks by one more; → the last one's hash. Their extrinsics go into
+/// the new ones, or are lost.
+fn reorganise(params: &Params<'_>, node: &Node) -> Answer {
+    let mut params = params.sequence();
+    let depth: u32 = params.next()?;
+    let keep: bool = params.optional_next()?.unwrap_or(true);
+    node.reorganise(depth, keep).map(|hash| json!(hex0x(&hash))).map_err(|error| not_made(&error))
+}
+
+/// `dev_failNext(kind, count = 1)` makes the next so many fail, see [`Kind`]; 0 makes none fail.
+fn fail_next(params: &Params<'_>, node: &Node) -> Answer {
+    let mut params = params.sequence();
+    let kind = Failures::kind(&params.next::<std::borrow::Cow<'_, str>>()?).map_err(invalid)?;
+    let count: u32 = params.optional_next()?.unwrap_or(1);
+    match kind {
+        Kind::CallFailed => node.chain_mut().faults_mut().calls = count,
+        Kind::RevealDropped => node.chain_mut().faults_mut().reveals = count,
+        other => node.failures().set(other, count),
+    }
     Ok(Value::Bool(true))
 }
 

@@ -6,6 +6,7 @@ mod author;
 mod blocks;
 mod controls;
 mod params;
+mod saboteur;
 pub mod server;
 mod storage;
 mod system;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use jsonrpsee::server::{
-    BatchRequestConfig, Methods, RandomStringIdProvider, Server, ServerConfig, serve_with_graceful_shutdown,
-    stop_channel,
+    BatchRequestConfig, Methods, RandomStringIdProvider, Server, ServerConfig, middleware::rpc::RpcServiceBuilder,
+    serve_with_graceful_shutdown, stop_channel,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -20,6 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::saboteur::Saboteur;
 use crate::{
     actors::Tasks,
     devnet::{limits, node::Node},
@@ -39,7 +40,9 @@ pub async fn serve(node: Arc<Node>, tasks: Tasks, listener: TcpListener, methods
         .set_message_buffer_capacity(limits::MESSAGES_PER_CONNECTION)
         .set_id_provider(RandomStringIdProvider::new(SUBSCRIPTION_ID_CHARS))
         .build();
-    let services = Server::builder().set_config(config).to_service_builder();
+    let sabotaged = Arc::clone(&node);
+    let layers = RpcServiceBuilder::new().layer_fn(move |service| Saboteur::new(service, Arc::clone(&sabotaged)));
+    let services = Server::builder().set_config(config).set_rpc_middleware(layers).to_service_builder();
     let (stop, _stopper) = stop_channel();
     let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
     loop {

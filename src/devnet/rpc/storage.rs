@@ -163,6 +163,7 @@ async fn watch_storage(params: Params<'static>, pending: PendingSubscriptionSink
     if !send(&sink, &first).await {
         return;
     }
+    let mut told = 0;
     loop {
         let notice = tokio::select! {
             () = sink.closed() => return,
@@ -173,8 +174,10 @@ async fn watch_storage(params: Params<'static>, pending: PendingSubscriptionSink
             Ok(notice) => {
                 let chain = node.chain();
                 let number = notice.header.number;
+                // On another branch, what was told before may hold no longer.
+                let other_branch = number <= std::mem::replace(&mut told, number);
                 let changed = chain.store().changed_in(number).iter().filter(|key| keys.contains(*key));
-                let changed: Vec<_> = changed.collect();
+                let changed: Vec<_> = if other_branch { keys.iter().collect() } else { changed.collect() };
                 (!changed.is_empty()).then(|| change_set(&chain, number, changed))
             }
             // Who missed blocks gets all values anew.

@@ -73,7 +73,7 @@ pub fn setter(call: &str) -> Option<&'static Setter> {
 
 /// Sets a hyperparameter by a call.
 pub fn set(world: &mut World<'_>, origin: Origin, setter: &Setter, netuid: u16, value: &[u8]) -> Done {
-    if let Origin::Signed(signer) = origin {
+    if let Some(signer) = origin.account() {
         let owner: Option<[u8; 32]> = world.state.find(Item::SubnetOwner, key![netuid]);
         if !setter.owner || owner != Some(signer) {
             return Err(Failure::BadOrigin);
@@ -82,9 +82,22 @@ pub fn set(world: &mut World<'_>, origin: Origin, setter: &Setter, netuid: u16, 
     if !subnets::exists(&world.state, netuid) {
         return Err(Failure::Module("AdminUtils", "SubnetDoesNotExist"));
     }
+    if setter.item == Item::RevealPeriodEpochs {
+        check_reveal_period(value)?;
+    }
     let storage_key = world.state.key(setter.item, key![netuid]);
     world.state.put_raw(storage_key, Some(value.into()));
     Ok(())
+}
+
+/// Weights are revealed one to a hundred epochs after their commit.
+fn check_reveal_period(value: &[u8]) -> Done {
+    const EPOCHS_MAX: u64 = 100;
+    match value.try_into().map(u64::from_le_bytes) {
+        Ok(0) => Err(Failure::subtensor("RevealPeriodTooSmall")),
+        Ok(1..=EPOCHS_MAX) => Ok(()),
+        _ => Err(Failure::subtensor("RevealPeriodTooLarge")),
+    }
 }
 
 /// Sets a hyperparameter by its name, as the control does.

@@ -1,12 +1,21 @@
-//! Axons: where a neuron says that its server listens.
+//! Servers: where a neuron says that its axon and its Prometheus listen.
 //!
-//! Owns `serve_axon` and its checks. Refuses to know whether anybody listens there. Dispatch and the pool use it.
+//! Owns `serve_axon`, `serve_axon_tls` and `serve_prometheus` and their checks. Refuses to know whether anybody listens
+//! there. Dispatch and the pool use it.
 
 use scale_decode::DecodeAsType;
 use scale_encode::EncodeAsType;
 
 use super::{Done, Failure, World};
-use crate::devnet::{call::Axon, datum::Datum, items::Item, state::key};
+use crate::devnet::{
+    call::{Axon, Prometheus},
+    datum::Datum,
+    items::Item,
+    state::key,
+};
+
+/// Bytes of a certificate's public key; one more says the algorithm.
+const CERTIFICATE_KEY_BYTES: usize = 64;
 
 /// An axon as the chain stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, DecodeAsType, EncodeAsType)]
@@ -21,27 +30,28 @@ struct Stored {
     placeholder2: u8,
 }
 
-/// What is wrong with an axon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wrong {
-    NotRegistered,
-    IpType,
-    Ip,
-    Port,
-    TooSoon,
+/// A Prometheus as the chain stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DecodeAsType, EncodeAsType)]
+struct StoredPrometheus {
+    block: u64,
+    version: u32,
+    ip: u128,
+    port: u16,
+    ip_type: u8,
 }
 
 /// Stores an axon.
 pub fn serve(world: &mut World<'_>, hotkey: [u8; 32], axon: &Axon) -> Done {
-    check(world, &hotkey, axon).map_err(|wrong| {
-        Failure::subtensor(match wrong {
-            Wrong::NotRegistered => "HotKeyNotRegisteredInNetwork",
-            Wrong::IpType => "InvalidIpType",
-            Wrong::Ip => "InvalidIpAddress",
-            Wrong::Port => "InvalidPort",
-            Wrong::TooSoon => "ServingRateLimitExceeded",
-        })
-    })?;
+    guard(world, &hotkey, axon).map_err(Failure::subtensor)?;
+    if let Some((algorithm, key)) = axon.certificate.as_deref().and_then(<[u8]>::split_first)
+        && key.len() <= CERTIFICATE_KEY_BYTES
+    {
+        let certificate = Datum::Struct(vec![
+            ("public_key", Datum::Bytes(key.to_vec())),
+            ("algorithm", Datum::Num((*algorithm).into())),
+        ]);
+        world.state.put(Item::NeuronCertificates, key![axon.netuid, &hotkey], &certificate);
+    }
     let stored = Stored {
         block: world.now(),
         version: axon.version,
@@ -58,44 +68,58 @@ pub fn serve(world: &mut World<'_>, hotkey: [u8; 32], axon: &Axon) -> Done {
     Ok(())
 }
 
-/// What the pool refuses, by the number behind `Custom error`.
-pub fn guard(world: &World<'_>, hotkey: &[u8; 32], axon: &Axon) -> Result<(), u8> {
-    check(world, hotkey, axon).map_err(|wrong| match wrong {
-        Wrong::NotRegistered => 10,
-        Wrong::IpType | Wrong::Ip => 11,
-        Wrong::TooSoon => 12,
-        Wrong::Port => 13,
-    })
+/// What is wrong with an axon, by the name of the chain's error. An address of zero is allowed: the chain uses it for
+/// tests.
+pub fn guard(world: &World<'_>, hotkey: &[u8; 32], axon: &Axon) -> Result<(), &'static str> {
+    check_registered(world, axon.netuid, hotkey)?;
+    check_address(axon.ip, axon.ip_type, true)?;
+    let last = world.state.find::<Stored>(Item::Axons, key![axon.netuid, hotkey]).map_or(0, |stored| stored.block);
+    check_rate(world, axon.netuid, last)?;
+    if axon.port == 0 { Err("InvalidPort") } else { Ok(()) }
 }
 
-fn check(world: &World<'_>, hotkey: &[u8; 32], axon: &Axon) -> Result<(), Wrong> {
-    let state = &world.state;
-    if !state.has(Item::Uids, key![axon.netuid, hotkey]) {
-        return Err(Wrong::NotRegistered);
-    }
-    if axon.ip_type != 4 && axon.ip_type != 6 {
-        return Err(Wrong::IpType);
-    }
-    if !is_public(axon.ip, axon.ip_type) {
-        return Err(Wrong::Ip);
-    }
-    if axon.port == 0 {
-        return Err(Wrong::Port);
-    }
-    let limit: u64 = state.get(Item::ServingRateLimit, key![axon.netuid]);
-    let last = state.find::<Stored>(Item::Axons, key![axon.netuid, hotkey]).map(|stored| stored.block);
-    if last.is_some_and(|last| last != 0 && world.now().saturating_sub(last) < limit) {
-        return Err(Wrong::TooSoon);
-    }
+/// Stores a Prometheus.
+pub fn serve_prometheus(world: &mut World<'_>, hotkey: [u8; 32], given: &Prometheus) -> Done {
+    guard_prometheus(world, &hotkey, given).map_err(Failure::subtensor)?;
+    let Prometheus { netuid, version, ip, port, ip_type } = *given;
+    let stored = StoredPrometheus { block: world.now(), version, ip, port, ip_type };
+    world.state.put(Item::Prometheus, key![netuid, &hotkey], &stored);
+    let fields = vec![Datum::Num(netuid.into()), Datum::account(&hotkey)];
+    world.emit_tuple("SubtensorModule", "PrometheusServed", fields);
     Ok(())
 }
 
-/// Not zero, not the loopback, not all ones.
-fn is_public(ip: u128, ip_type: u8) -> bool {
+/// What is wrong with a Prometheus, by the name of the chain's error; the order is not that of axons.
+pub fn guard_prometheus(world: &World<'_>, hotkey: &[u8; 32], given: &Prometheus) -> Result<(), &'static str> {
+    check_address(given.ip, given.ip_type, false)?;
+    check_registered(world, given.netuid, hotkey)?;
+    let stored = world.state.find::<StoredPrometheus>(Item::Prometheus, key![given.netuid, hotkey]);
+    check_rate(world, given.netuid, stored.map_or(0, |stored| stored.block))?;
+    if given.port == 0 { Err("InvalidPort") } else { Ok(()) }
+}
+
+fn check_registered(world: &World<'_>, netuid: u16, hotkey: &[u8; 32]) -> Result<(), &'static str> {
+    if world.state.has(Item::Uids, key![netuid, hotkey]) { Ok(()) } else { Err("HotKeyNotRegisteredInNetwork") }
+}
+
+fn check_address(ip: u128, ip_type: u8, allow_zero: bool) -> Result<(), &'static str> {
+    if ip_type != 4 && ip_type != 6 {
+        return Err("InvalidIpType");
+    }
+    if is_reachable(ip, ip_type) && (ip != 0 || allow_zero) { Ok(()) } else { Err("InvalidIpAddress") }
+}
+
+fn check_rate(world: &World<'_>, netuid: u16, last: u64) -> Result<(), &'static str> {
+    let limit: u64 = world.state.get(Item::ServingRateLimit, key![netuid]);
+    if last != 0 && world.now().saturating_sub(last) < limit { Err("ServingRateLimitExceeded") } else { Ok(()) }
+}
+
+/// Not the loopback, not all ones or more.
+const fn is_reachable(ip: u128, ip_type: u8) -> bool {
     const IPV4_LOOPBACK: u128 = 0x7f00_0001;
     const IPV6_LOOPBACK: u128 = 1;
     match ip_type {
-        4 => ip != 0 && ip != IPV4_LOOPBACK && ip < u128::from(u32::MAX),
-        _ => ip != 0 && ip != IPV6_LOOPBACK && ip != u128::MAX,
+        4 => ip != IPV4_LOOPBACK && ip < u32::MAX as u128,
+        _ => ip != IPV6_LOOPBACK && ip != u128::MAX,
     }
 }

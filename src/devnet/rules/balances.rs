@@ -100,6 +100,32 @@ pub fn withdraw(world: &mut World<'_>, who: &[u8; 32], rao: u64) -> Done {
     Ok(())
 }
 
+/// Sets something aside, as a deposit; the account keeps at least the existential deposit.
+pub fn reserve(world: &mut World<'_>, who: &[u8; 32], rao: u64) -> Done {
+    let mut account = account(&world.state, who);
+    let left = account.data.free.checked_sub(rao).filter(|left| *left >= EXISTENTIAL_DEPOSIT_RAO);
+    account.data.free = left.ok_or(Failure::Module("Balances", "InsufficientBalance"))?;
+    account.data.reserved = account.data.reserved.saturating_add(rao);
+    world.state.put(Item::Account, key![who], &account);
+    let fields = vec![("who", Datum::account(who)), ("amount", Datum::Num(rao.into()))];
+    world.emit("Balances", "Reserved", fields);
+    Ok(())
+}
+
+/// Gives back what was set aside.
+pub fn unreserve(world: &mut World<'_>, who: &[u8; 32], rao: u64) {
+    if rao == 0 {
+        return;
+    }
+    let mut account = account(&world.state, who);
+    let rao = rao.min(account.data.reserved);
+    account.data.reserved -= rao;
+    account.data.free = account.data.free.saturating_add(rao);
+    world.state.put(Item::Account, key![who], &account);
+    let fields = vec![("who", Datum::account(who)), ("amount", Datum::Num(rao.into()))];
+    world.emit("Balances", "Unreserved", fields);
+}
+
 /// Changes the sum of all balances.
 pub fn issue(world: &mut World<'_>, rao: u64) {
     for item in [Item::BalancesIssuance, Item::TotalIssuance] {

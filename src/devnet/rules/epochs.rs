@@ -4,48 +4,83 @@
 //! median, clipping, incentive and dividends follow the chain's steps in floating point, bonds have no memory between
 //! epochs, and emission is computed but not credited to anybody. Refuses to know calls. Block start uses it.
 
-use super::{World, registration, subnets, weights::storage_index};
-use crate::devnet::{
-    items::Item,
-    state::{State, key},
+use super::{World, commit_reveal, opening, registration, subnets, timelock, weights::storage_index};
+use crate::{
+    chain::timelock::STEP_BLOCKS_MAX,
+    devnet::{
+        datum::Datum,
+        items::Item,
+        state::{State, key},
+    },
 };
-
-/// Blocks without a step after which an epoch runs in any case.
-const BLOCKS_SINCE_LAST_STEP_MOST: u64 = 50_400;
 
 /// What happens before a block's extrinsics, in the chain's order.
 pub fn start_block(world: &mut World<'_>) {
-    let netuids = subnets::all(&world.state);
-    for netuid in netuids.iter().copied().filter(|netuid| *netuid != subnets::ROOT) {
-        registration::start_block(world, netuid);
+    let mut netuids = subnets::all(&world.state);
+    netuids.retain(|netuid| *netuid != subnets::ROOT);
+    for netuid in &netuids {
+        registration::start_block(world, *netuid);
     }
+    reveal(world, &netuids);
     let mut left: u8 = world.state.get(Item::MaxEpochsPerBlock, &[]);
-    for netuid in netuids.into_iter().filter(|netuid| *netuid != subnets::ROOT) {
+    for netuid in netuids {
         let since: u64 = world.state.get(Item::BlocksSinceLastStep, key![netuid]);
-        let since = since.saturating_add(1);
-        world.state.put(Item::BlocksSinceLastStep, key![netuid], &since);
-        if !is_due(&world.state, netuid, world.now(), since) {
+        world.state.put(Item::BlocksSinceLastStep, key![netuid], &since.saturating_add(1));
+        if !is_due(&world.state, netuid, world.now()) {
             continue;
         }
         if left == 0 {
-            let next = world.now() + 1;
-            world.state.put(Item::PendingEpochAt, key![netuid], &next);
+            defer(world, netuid);
             continue;
         }
         left -= 1;
         run(world, netuid);
         finish(world, netuid);
     }
+    opening::start_block(world);
 }
 
-/// Whether a subnet's epoch runs at a block, the count of blocks since the last step already raised.
-fn is_due(state: &State<'_>, netuid: u16, now: u64, since: u64) -> bool {
+/// Opens the committed weights of every subnet whose epoch is not put off in this block.
+fn reveal(world: &mut World<'_>, netuids: &[u16]) {
+    let most: u8 = world.state.get(Item::MaxEpochsPerBlock, &[]);
+    let mut due = 0;
+    let mut open = netuids.to_vec();
+    open.retain(|netuid| {
+        due += u32::from(is_due(&world.state, *netuid, world.now()));
+        !is_due(&world.state, *netuid, world.now()) || due <= u32::from(most)
+    });
+    for netuid in open {
+        timelock::reveal(world, netuid);
+    }
+}
+
+/// Too many epochs in one block: this one comes a block later.
+fn defer(world: &mut World<'_>, netuid: u16) {
+    let (now, next) = (world.now(), world.now() + 1);
+    world.state.put(Item::PendingEpochAt, key![netuid], &next);
+    let fields = vec![
+        ("netuid", Datum::Num(netuid.into())),
+        ("from_block", Datum::Num(now.into())),
+        ("to_block", Datum::Num(next.into())),
+    ];
+    world.emit("SubtensorModule", "EpochDeferred", fields);
+}
+
+/// Whether a subnet's epoch runs at a block.
+pub fn is_due(state: &State<'_>, netuid: u16, now: u64) -> bool {
     let tempo: u16 = state.get(Item::Tempo, key![netuid]);
     let pending: u64 = state.get(Item::PendingEpochAt, key![netuid]);
     let last: u64 = state.get(Item::LastEpochBlock, key![netuid]);
+    let since: u64 = state.get(Item::BlocksSinceLastStep, key![netuid]);
     let by_trigger = pending > 0 && now >= pending;
     let by_tempo = now.saturating_sub(last) >= u64::from(tempo);
-    tempo > 0 && (by_trigger || by_tempo || since > BLOCKS_SINCE_LAST_STEP_MOST)
+    tempo > 0 && (by_trigger || by_tempo || since > STEP_BLOCKS_MAX)
+}
+
+/// The epoch that something done now belongs to: the next one already, when it is due in this block and has not run.
+pub fn current(state: &State<'_>, netuid: u16, now: u64) -> u64 {
+    let index: u64 = state.get(Item::SubnetEpochIndex, key![netuid]);
+    index.saturating_add(u64::from(is_due(state, netuid, now)))
 }
 
 /// The block at which a subnet's next epoch runs, if nothing changes; `None` for a tempo of 0.
@@ -74,9 +109,14 @@ struct Neuron {
     hotkey: [u8; 32],
     stake: f64,
     active: bool,
+    /// Whether it may validate in this epoch.
     permit: bool,
+    /// Whether it may in the next.
+    next_permit: bool,
     owner: bool,
     last_update: u64,
+    /// The block of its first commit that is still open; the largest number for none.
+    committed: u64,
     registered: u64,
     /// Weights by uid, normalised, after the masks.
     row: Vec<f64>,
@@ -106,6 +146,7 @@ fn load(world: &World<'_>, netuid: u16, mecid: u8) -> Vec<Neuron> {
     let cutoff = u64::from(factor) * u64::from(tempo) / 1000;
     let threshold: u64 = state.get(Item::StakeThreshold, &[]);
     let updates: Vec<u64> = state.get(Item::LastUpdate, key![index]);
+    let permits: Vec<bool> = state.get(Item::ValidatorPermit, key![netuid]);
     let mut neurons: Vec<Neuron> = Vec::new();
     for (uid, hotkey) in (0_u16..).zip(subnets::hotkeys(state, netuid)) {
         let owner = subnets::is_owner_hotkey(state, netuid, &hotkey);
@@ -117,27 +158,51 @@ fn load(world: &World<'_>, netuid: u16, mecid: u8) -> Vec<Neuron> {
             hotkey,
             stake,
             active: last_update.saturating_add(cutoff) >= world.now(),
-            permit: false,
+            permit: owner || permits.get(usize::from(uid)).copied().unwrap_or(false),
+            next_permit: owner,
             owner,
             last_update,
+            committed: u64::MAX,
             registered: state.get(Item::BlockAtRegistration, key![netuid, uid]),
             row: Vec::new(),
         });
     }
     give_permits(state, netuid, &mut neurons);
+    if state.get(Item::CommitRevealEnabled, key![netuid]) {
+        find_open_commits(world, netuid, index, &mut neurons);
+    }
     load_rows(state, index, &mut neurons);
     neurons
 }
 
-/// Permits go to the largest stakes above zero, and always to the owner.
+/// The next epoch's permits go to the largest stakes above zero, and always to the owner.
 fn give_permits(state: &State<'_>, netuid: u16, neurons: &mut [Neuron]) {
     let most: u16 = state.get(Item::MaxAllowedValidators, key![netuid]);
     let mut order: Vec<usize> = (0..neurons.len()).filter(|uid| neurons[*uid].stake > 0.0).collect();
     order.sort_by(|left, right| neurons[*right].stake.total_cmp(&neurons[*left].stake).then(left.cmp(right)));
     for uid in order.into_iter().take(usize::from(most)) {
-        neurons[uid].permit = true;
+        neurons[uid].next_permit = true;
     }
-    neurons.iter_mut().filter(|neuron| neuron.owner).for_each(|neuron| neuron.permit = true);
+}
+
+/// With commit-reveal, who has committed before a neuron came cannot have meant it.
+fn find_open_commits(world: &World<'_>, netuid: u16, index: u16, neurons: &mut [Neuron]) {
+    let (state, now) = (&world.state, world.now());
+    for neuron in &mut *neurons {
+        let hashed: Vec<commit_reveal::Stored> = state.get_or_default(Item::WeightCommits, key![index, &neuron.hotkey]);
+        let open = hashed.iter().find(|(_, epoch, ..)| !commit_reveal::is_expired(state, netuid, *epoch, now));
+        neuron.committed = open.map_or(u64::MAX, |(_, _, block, _)| *block);
+    }
+    for epoch in timelock::epochs(state, index) {
+        if commit_reveal::is_expired(state, netuid, epoch, now) {
+            continue;
+        }
+        for (who, block, ..) in timelock::stored(state, index, epoch) {
+            if let Some(neuron) = neurons.iter_mut().find(|neuron| neuron.hotkey == who) {
+                neuron.committed = neuron.committed.min(block);
+            }
+        }
+    }
 }
 
 /// Rows of permitted, active neurons; no weight for oneself except the owner's, none older than its target.
@@ -150,7 +215,7 @@ fn load_rows(state: &State<'_>, index: u16, neurons: &mut [Neuron]) {
             for (to, weight) in stored {
                 let Some(target) = registered.get(usize::from(to)) else { continue };
                 let for_oneself = to == uid && !neuron.owner;
-                if !for_oneself && neuron.last_update > *target {
+                if !for_oneself && neuron.last_update > *target && neuron.committed >= *target {
                     row[usize::from(to)] = f64::from(weight);
                 }
             }
@@ -247,10 +312,13 @@ fn store(world: &mut World<'_>, netuid: u16, mecid: u8, neurons: &[Neuron], outc
     state.put(Item::Dividends, key![netuid], &proportions(&outcome.dividends));
     state.put(Item::ValidatorTrust, key![netuid], &proportions(&outcome.trust));
     state.put(Item::Active, key![netuid], &neurons.iter().map(|neuron| neuron.active).collect::<Vec<_>>());
-    state.put(Item::ValidatorPermit, key![netuid], &neurons.iter().map(|neuron| neuron.permit).collect::<Vec<_>>());
+    state.put(
+        Item::ValidatorPermit,
+        key![netuid],
+        &neurons.iter().map(|neuron| neuron.next_permit).collect::<Vec<_>>(),
+    );
     let emission = emission(state, netuid, outcome);
     state.put(Item::Emission, key![netuid], &emission);
-    debug_assert!(neurons.iter().all(|neuron| neuron.hotkey.len() == 32));
 }
 
 /// An epoch's alpha: less the owner's cut, half of the rest to each side.
@@ -280,8 +348,10 @@ mod tests {
             stake,
             active: true,
             permit: stake > 0.0,
+            next_permit: stake > 0.0,
             owner: false,
             last_update: 1,
+            committed: u64::MAX,
             registered: 0,
             row: row.to_vec(),
         }

@@ -6,10 +6,19 @@
 pub mod admin;
 pub mod axons;
 pub mod balances;
+pub mod commit_reveal;
 pub mod commitments;
+pub mod drand;
 pub mod epochs;
+pub mod guards;
+pub mod network;
+pub mod opening;
+pub mod proxy;
 pub mod registration;
+pub mod stake;
 pub mod subnets;
+pub mod swap;
+pub mod timelock;
 pub mod weights;
 
 use parity_scale_codec::{Compact, Encode as _};
@@ -27,14 +36,24 @@ pub enum Origin {
     Root,
     /// An account that signed.
     Signed([u8; 32]),
+    /// An account for which a proxy signed that may do no more than this.
+    Proxied([u8; 32], proxy::Kind),
 }
 
 impl Origin {
-    /// The account that signed; the root has none.
-    pub const fn signer(self) -> Result<[u8; 32], Failure> {
+    /// The account that calls; the root has none.
+    pub const fn account(self) -> Option<[u8; 32]> {
         match self {
-            Self::Root => Err(Failure::BadOrigin),
-            Self::Signed(account) => Ok(account),
+            Self::Root => None,
+            Self::Signed(account) | Self::Proxied(account, _) => Some(account),
+        }
+    }
+
+    /// The account that calls, where the root may not.
+    pub const fn signer(self) -> Result<[u8; 32], Failure> {
+        match self.account() {
+            None => Err(Failure::BadOrigin),
+            Some(account) => Ok(account),
         }
     }
 }
@@ -56,7 +75,8 @@ impl Failure {
         Self::Module("SubtensorModule", error)
     }
 
-    fn datum(self, world: &World<'_>) -> Datum {
+    /// The failure as an event carries it.
+    pub fn datum(self, world: &World<'_>) -> Datum {
         match self {
             Self::BadOrigin => Datum::unit("BadOrigin"),
             Self::Token(error) => Datum::tuple("Token", vec![Datum::unit(error)]),
@@ -82,6 +102,24 @@ pub enum Phase {
     Extrinsic(u32),
 }
 
+/// What is to go wrong because a control said so: how many of each are left.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Faults {
+    /// Calls of signed extrinsics that fail.
+    pub calls: u32,
+    /// Timelocked weights that are dropped.
+    pub reveals: u32,
+}
+
+impl Faults {
+    /// Whether this one goes wrong; counts it if so.
+    pub const fn take(left: &mut u32) -> bool {
+        let goes_wrong = *left > 0;
+        *left = left.saturating_sub(1);
+        goes_wrong
+    }
+}
+
 /// The state of a block in the making, and its events.
 #[derive(Debug)]
 pub struct World<'a> {
@@ -91,13 +129,15 @@ pub struct World<'a> {
     pub block: u32,
     /// Where we are in it.
     pub phase: Phase,
+    /// What is still to go wrong.
+    pub faults: Faults,
     events: Vec<Vec<u8>>,
 }
 
 impl<'a> World<'a> {
     /// A block in the making on top of a state.
     pub const fn new(state: State<'a>, block: u32) -> Self {
-        Self { state, block, phase: Phase::Initialization, events: Vec::new() }
+        Self { state, block, phase: Phase::Initialization, faults: Faults { calls: 0, reveals: 0 }, events: Vec::new() }
     }
 
     /// The height as the pallets count.
@@ -169,16 +209,33 @@ impl<'a> World<'a> {
 
     /// Executes a call. What a failing call did is taken back.
     pub fn dispatch(&mut self, origin: Origin, call: &Call) -> Done {
-        self.transact(|world| match call {
+        match origin {
+            Origin::Proxied(_, kind) if !proxy::may(kind, call) => Err(Failure::Module("System", "CallFiltered")),
+            _ => self.transact(|world| world.execute(origin, call)),
+        }
+    }
+
+    fn execute(&mut self, origin: Origin, call: &Call) -> Done {
+        let world = self;
+        match call {
             Call::SetWeights { netuid, mecid, dests, weights, version_key } => {
                 let request =
                     weights::Request { netuid: *netuid, mecid: *mecid, dests, weights, version_key: *version_key };
                 weights::set(world, origin.signer()?, &request)
             }
+            Call::BatchSetWeights(batch) => weights::batch_set(world, origin.signer()?, batch),
+            Call::CommitWeights(commit) => commit_reveal::commit(world, origin.signer()?, commit),
+            Call::BatchCommitWeights { netuids, hashes } => {
+                commit_reveal::batch_commit(world, origin.signer()?, netuids, hashes)
+            }
+            Call::RevealWeights(reveal) => commit_reveal::reveal(world, origin.signer()?, reveal),
+            Call::BatchRevealWeights(batch) => commit_reveal::batch_reveal(world, origin.signer()?, batch),
+            Call::CommitTimelocked(commit) => timelock::commit(world, origin.signer()?, commit),
             Call::BurnedRegister { netuid, hotkey, limit_price } => {
                 registration::burned(world, origin.signer()?, *netuid, hotkey, *limit_price)
             }
             Call::ServeAxon(axon) => axons::serve(world, origin.signer()?, axon),
+            Call::ServePrometheus(given) => axons::serve_prometheus(world, origin.signer()?, given),
             Call::SetCommitment { netuid, info } => commitments::set(world, origin.signer()?, *netuid, info),
             Call::SetMaxSpace(bytes) => commitments::set_max_space(world, origin, *bytes),
             Call::Transfer { dest, value, keep_alive } => {
@@ -191,16 +248,32 @@ impl<'a> World<'a> {
             Call::Batch { mode, calls } => batch(world, origin, *mode, calls),
             Call::Sudo(inner) => sudo(world, origin.signer()?, inner),
             Call::Admin { setter, netuid, value } => admin::set(world, origin, setter, *netuid, value),
-        })
+            Call::AddStake { hotkey, netuid, rao } => stake::add(world, origin.signer()?, hotkey, *netuid, *rao),
+            Call::RemoveStake { hotkey, netuid, rao } => stake::remove(world, origin.signer()?, hotkey, *netuid, *rao),
+            Call::RegisterNetwork { hotkey, identity } => {
+                network::register(world, origin.signer()?, hotkey, identity.as_deref())
+            }
+            Call::StartCall { netuid } => network::start(world, origin.signer()?, *netuid),
+            Call::SetTempo { netuid, tempo } => network::set_tempo(world, origin.signer()?, *netuid, *tempo),
+            Call::TriggerEpoch { netuid } => network::trigger(world, origin.signer()?, *netuid),
+            Call::SwapHotkey(given) => swap::swap(world, origin.signer()?, given),
+            Call::Proxy { real, kind, call } => proxy::act(world, origin.signer()?, real, *kind, call),
+            Call::ChangeProxy { definition, add } => proxy::change(world, &origin.signer()?, *definition, *add),
+            Call::RemoveProxies => proxy::remove_all(world, &origin.signer()?),
+        }
+    }
+
+    /// Executes a call within another one. The checks of the pool come first here too, as errors of the call.
+    fn dispatch_inner(&mut self, origin: Origin, call: &Call) -> Done {
+        if let Some(signer) = origin.account() {
+            guards::check(self, &signer, call).map_err(Failure::subtensor)?;
+        }
+        self.dispatch(origin, call)
     }
 
     /// What the pool refuses before a call is tried, as the number behind `Custom error`.
     pub fn guard(&self, signer: &[u8; 32], call: &Call) -> Result<(), u8> {
-        match call {
-            Call::SetWeights { netuid, mecid, .. } => weights::guard(self, signer, *netuid, *mecid),
-            Call::ServeAxon(axon) => axons::guard(self, signer, axon),
-            _ => Ok(()),
-        }
+        guards::check(self, signer, call).map_err(guards::number)
     }
 }
 
@@ -208,7 +281,7 @@ impl<'a> World<'a> {
 fn batch(world: &mut World<'_>, origin: Origin, mode: Batch, calls: &[Call]) -> Done {
     let mut failed = false;
     for (index, call) in calls.iter().enumerate() {
-        match (world.dispatch(origin, call), mode) {
+        match (world.dispatch_inner(origin, call), mode) {
             (Ok(()), _) => world.emit("Utility", "ItemCompleted", Vec::new()),
             (Err(failure), Batch::All) => return Err(failure),
             (Err(failure), Batch::Force) => {
@@ -234,7 +307,7 @@ fn sudo(world: &mut World<'_>, signer: [u8; 32], call: &Call) -> Done {
     if key != Some(signer) {
         return Err(Failure::Module("Sudo", "RequireSudo"));
     }
-    let result = match world.dispatch(Origin::Root, call) {
+    let result = match world.dispatch_inner(Origin::Root, call) {
         Ok(()) => Datum::tuple("Ok", vec![Datum::Tuple(Vec::new())]),
         Err(failure) => Datum::tuple("Err", vec![failure.datum(world)]),
     };
@@ -242,5 +315,9 @@ fn sudo(world: &mut World<'_>, signer: [u8; 32], call: &Call) -> Done {
     Ok(())
 }
 
+#[cfg(test)]
+mod commit_tests;
+#[cfg(test)]
+mod owner_tests;
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,7 @@
 //!
 //! Owns the vectors with one place per neuron and the creation of a subnet. Refuses to know weights and epochs. The
 //! other rules, the answers and the controls use it. Simplified: a hotkey's stake is its alpha in the subnet plus its
-//! alpha in the root subnet times `TaoWeight`; a new subnet costs nothing and comes from a control, not from
-//! `register_network`.
+//! alpha in the root subnet times `TaoWeight`.
 
 use super::World;
 use crate::devnet::{
@@ -11,7 +10,7 @@ use crate::devnet::{
     items::Item,
     limits,
     rules::weights::storage_index,
-    state::{Part, State, key},
+    state::{State, key},
 };
 
 /// The root subnet, in which nobody mines.
@@ -104,6 +103,8 @@ pub struct Wanted {
     pub max_weights_limit: Option<u16>,
     /// Whether weights are committed first.
     pub commit_reveal: Option<bool>,
+    /// Epochs between a commit of weights and its reveal.
+    pub reveal_period_epochs: Option<u64>,
     /// Blocks in which a new neuron is not replaced.
     pub immunity_period: Option<u16>,
     /// The most neurons.
@@ -127,8 +128,7 @@ pub fn create(world: &mut World<'_>, wanted: &Wanted, owner: [u8; 32], owner_hot
     if existing.len() >= limits::SUBNETS {
         return Err(format!("there are {} subnets already", existing.len()));
     }
-    let free = (1..MAX_NETUID).find(|netuid| !existing.contains(netuid));
-    let netuid = wanted.netuid.or(free).ok_or("no netuid is free")?;
+    let netuid = wanted.netuid.or(free(&world.state)).ok_or("no netuid is free")?;
     if netuid == ROOT || netuid >= MAX_NETUID || existing.contains(&netuid) {
         return Err(format!("netuid {netuid} is taken or out of range"));
     }
@@ -136,10 +136,39 @@ pub fn create(world: &mut World<'_>, wanted: &Wanted, owner: [u8; 32], owner_hot
     if tempo == 0 {
         return Err("a tempo of 0 would never run an epoch".to_owned());
     }
+    fill(world, netuid, owner, owner_hotkey);
+    let state = &mut world.state;
+    state.put(Item::Tempo, key![netuid], &tempo);
+    put_some(state, Item::MinAllowedWeights, netuid, wanted.min_allowed_weights);
+    put_some(state, Item::WeightsSetRateLimit, netuid, wanted.weights_set_rate_limit);
+    put_some(state, Item::MaxWeightsLimit, netuid, wanted.max_weights_limit);
+    put_some(state, Item::CommitRevealEnabled, netuid, wanted.commit_reveal);
+    put_some(state, Item::RevealPeriodEpochs, netuid, wanted.reveal_period_epochs.map(|epochs| epochs.clamp(1, 100)));
+    put_some(state, Item::ImmunityPeriod, netuid, wanted.immunity_period);
+    put_some(state, Item::MaxAllowedUids, netuid, wanted.max_allowed_uids.map(|uids| uids.min(limits::UIDS)));
+    put_some(state, Item::MinBurn, netuid, wanted.min_burn);
+    put_some(state, Item::MaxBurn, netuid, wanted.max_burn);
+    put_some(state, Item::MechanismCount, netuid, wanted.mechanisms.map(|count| count.max(1)));
+    put_some(state, Item::Burn, netuid, wanted.burn);
+    world.emit_tuple("SubtensorModule", "NetworkAdded", vec![Datum::Num(netuid.into()), Datum::Num(1)]);
+    super::registration::grant(world, netuid, &owner_hotkey, &owner).map_err(|failure| format!("{failure:?}"))?;
+    Ok(netuid)
+}
+
+/// The lowest netuid that no subnet has.
+pub fn free(state: &State<'_>) -> Option<u16> {
+    let existing = all(state);
+    (1..MAX_NETUID).find(|netuid| !existing.contains(netuid))
+}
+
+/// Writes what every new subnet has.
+pub fn fill(world: &mut World<'_>, netuid: u16, owner: [u8; 32], owner_hotkey: [u8; 32]) {
     let now = world.now();
     let state = &mut world.state;
+    let subnets: u16 = state.get(Item::TotalNetworks, &[]);
+    let (tempo, price): (u16, u64) = (state.get(Item::Tempo, key![netuid]), state.get(Item::Burn, key![netuid]));
     state.put(Item::NetworksAdded, key![netuid], &true);
-    state.put(Item::TotalNetworks, &[], &u16::try_from(existing.len() + 1).unwrap_or(u16::MAX));
+    state.put(Item::TotalNetworks, &[], &subnets.saturating_add(1));
     state.put(Item::NetworkRegisteredAt, key![netuid], &now);
     state.put(Item::FirstEmissionBlock, key![netuid], &now);
     state.put(Item::SubnetOwner, key![netuid], &owner);
@@ -148,21 +177,9 @@ pub fn create(world: &mut World<'_>, wanted: &Wanted, owner: [u8; 32], owner_hot
     state.put(Item::SubtokenEnabled, key![netuid], &true);
     state.put(Item::Tempo, key![netuid], &tempo);
     state.put(Item::LastEpochBlock, key![netuid], &now);
-    state.put(Item::MinAllowedWeights, key![netuid], &wanted.min_allowed_weights.unwrap_or(MIN_ALLOWED_WEIGHTS));
-    put_some(state, Item::WeightsSetRateLimit, netuid, wanted.weights_set_rate_limit);
-    put_some(state, Item::MaxWeightsLimit, netuid, wanted.max_weights_limit);
-    put_some(state, Item::CommitRevealEnabled, netuid, wanted.commit_reveal);
-    put_some(state, Item::ImmunityPeriod, netuid, wanted.immunity_period);
-    put_some(state, Item::MaxAllowedUids, netuid, wanted.max_allowed_uids.map(|uids| uids.min(limits::UIDS)));
-    put_some(state, Item::MinBurn, netuid, wanted.min_burn);
-    put_some(state, Item::MaxBurn, netuid, wanted.max_burn);
-    put_some(state, Item::MechanismCount, netuid, wanted.mechanisms.map(|count| count.max(1)));
-    let price = wanted.burn.unwrap_or(state.get(Item::Burn, key![netuid]));
+    state.put(Item::MinAllowedWeights, key![netuid], &MIN_ALLOWED_WEIGHTS);
     state.put(Item::Burn, key![netuid], &price);
     put_pools(state, netuid);
-    world.emit_tuple("SubtensorModule", "NetworkAdded", vec![Datum::Num(netuid.into()), Datum::Num(0)]);
-    super::registration::grant(world, netuid, &owner_hotkey, &owner).map_err(|failure| format!("{failure:?}"))?;
-    Ok(netuid)
 }
 
 /// Netuids lie below the stride of mechanisms, or storage indices would collide.
@@ -196,28 +213,11 @@ pub fn set_permit(
     let uid: Option<u16> = world.state.find(Item::Uids, key![netuid, hotkey]);
     let uid = uid.ok_or("the hotkey is not registered in the subnet")?;
     let rao = if permit { stake_rao } else { 0 };
-    set_stake(world, netuid, hotkey, rao);
+    if let Some(owner) = world.state.find::<[u8; 32]>(Item::Owner, key![hotkey]) {
+        super::stake::set(world, hotkey, &owner, netuid, rao);
+    }
     set_at(&mut world.state, Item::ValidatorPermit, netuid, uid, permit);
     Ok(())
-}
-
-/// Sets what a hotkey has at stake in a subnet, all of it by its owner.
-fn set_stake(world: &mut World<'_>, netuid: u16, hotkey: &[u8; 32], rao: u64) {
-    let state = &mut world.state;
-    let before: u64 = state.get(Item::TotalHotkeyAlpha, key![hotkey, netuid]);
-    state.put(Item::TotalHotkeyAlpha, key![hotkey, netuid], &rao);
-    let out: u64 = state.get(Item::SubnetAlphaOut, key![netuid]);
-    state.put(Item::SubnetAlphaOut, key![netuid], &out.saturating_sub(before).saturating_add(rao));
-    let Some(coldkey) = state.find::<[u8; 32]>(Item::Owner, key![hotkey]) else { return };
-    // A share is a floating number: mantissa times ten to the exponent.
-    let share = Datum::Struct(vec![("mantissa", Datum::Num(rao.into())), ("exponent", Datum::Num(0))]);
-    state.put(Item::TotalHotkeyShares, key![hotkey, netuid], &share);
-    state.put(Item::AlphaShare, &[Part::Account(hotkey), Part::Account(&coldkey), Part::U16(netuid)], &share);
-    let mut staking: Vec<[u8; 32]> = state.get(Item::StakingHotkeys, key![&coldkey]);
-    if !staking.contains(hotkey) {
-        staking.push(*hotkey);
-        state.put(Item::StakingHotkeys, key![&coldkey], &staking);
-    }
 }
 
 /// The storage indices of all mechanisms of a subnet.

@@ -15,18 +15,18 @@ use crate::devnet::{
 };
 
 /// What a call would end with in the next block.
-fn attempt(chain: &Chain, signer: [u8; 32], call: &Call) -> Done {
+pub fn attempt(chain: &Chain, signer: [u8; 32], call: &Call) -> Done {
     let mut state = chain.state(chain.best());
     state.begin();
     World::new(state, chain.best() + 1).dispatch(Origin::Signed(signer), call)
 }
 
 /// Executes a call in a block of its own.
-fn execute(chain: &mut Chain, signer: [u8; 32], call: &Call) {
+pub fn execute(chain: &mut Chain, signer: [u8; 32], call: &Call) {
     act(chain, |world| world.dispatch(Origin::Signed(signer), call).map_err(|failure| format!("{failure:?}")));
 }
 
-fn error_of(done: Done) -> &'static str {
+pub fn error_of(done: Done) -> &'static str {
     match done.unwrap_err() {
         Failure::Module(_, error) | Failure::Token(error) => error,
         Failure::BadOrigin => "BadOrigin",
@@ -37,14 +37,29 @@ fn weights(netuid: u16, dests: &[u16], weights: &[u16], version_key: u64) -> Cal
     Call::SetWeights { netuid, mecid: 0, dests: dests.to_vec(), weights: weights.to_vec(), version_key }
 }
 
-fn set_number(chain: &mut Chain, item: Item, netuid: u16, value: u64) {
+/// Somewhere that anybody may say a server listens.
+pub fn axon() -> Axon {
+    Axon {
+        netuid: 1,
+        version: 1,
+        ip: 0x0102_0304,
+        port: 80,
+        ip_type: 4,
+        protocol: 0,
+        placeholder1: 0,
+        placeholder2: 0,
+        certificate: None,
+    }
+}
+
+pub fn set_number(chain: &mut Chain, item: Item, netuid: u16, value: u64) {
     act(chain, |world| {
         world.state.put(item, key![netuid], &value);
         Ok(())
     });
 }
 
-fn set_threshold(chain: &mut Chain, rao: u64) {
+pub fn set_threshold(chain: &mut Chain, rao: u64) {
     act(chain, |world| {
         world.state.put(Item::StakeThreshold, &[], &rao);
         Ok(())
@@ -52,12 +67,12 @@ fn set_threshold(chain: &mut Chain, rao: u64) {
 }
 
 /// Makes blocks up to a height.
-fn until(chain: &mut Chain, height: u32) {
+pub fn until(chain: &mut Chain, height: u32) {
     let missing = height - chain.best();
     blocks(chain, missing);
 }
 
-fn row(chain: &Chain, uid: u16) -> Vec<(u16, u16)> {
+pub fn row(chain: &Chain, uid: u16) -> Vec<(u16, u16)> {
     chain.state(chain.best()).get(Item::Weights, key![1_u16, uid])
 }
 
@@ -232,17 +247,8 @@ fn a_registration_costs_the_price_raises_it_and_makes_the_hotkey_the_coldkeys() 
 fn a_full_subnet_replaces_the_least_and_oldest_and_forgets_its_server_but_not_its_words() {
     let mut chain = populated();
     let bob = key_of(&dev::bob());
-    execute(&mut chain, bob, &Call::SetCommitment { netuid: 1, info: commitments::Info::read(vec![4, 2, 7]).unwrap() });
-    let axon = Axon {
-        netuid: 1,
-        version: 1,
-        ip: 0x0102_0304,
-        port: 80,
-        ip_type: 4,
-        protocol: 0,
-        placeholder1: 0,
-        placeholder2: 0,
-    };
+    execute(&mut chain, bob, &Call::SetCommitment { netuid: 1, info: commitments::Info::read(&[4, 2, 7]).unwrap() });
+    let axon = axon();
     execute(&mut chain, bob, &Call::ServeAxon(axon));
     act(&mut chain, |world| {
         world.state.put(Item::MaxAllowedUids, key![1_u16], &3_u16);
@@ -269,7 +275,7 @@ fn commitments_need_a_registration_and_space() {
     let info = |bytes: usize| {
         let mut field = vec![4, u8::try_from(bytes + 1).unwrap()];
         field.extend(vec![1; bytes]);
-        commitments::Info::read(field).unwrap()
+        commitments::Info::read(&field).unwrap()
     };
     let stranger = Call::SetCommitment { netuid: 1, info: info(3) };
     assert_eq!(error_of(attempt(&chain, key_of(&dev::dave()), &stranger)), "AccountNotAllowedCommit");
@@ -289,25 +295,20 @@ fn commitments_need_a_registration_and_space() {
 #[test]
 fn axons_are_refused_by_name_and_by_number() {
     let mut chain = populated();
-    let good = Axon {
-        netuid: 1,
-        version: 1,
-        ip: 0x0102_0304,
-        port: 80,
-        ip_type: 4,
-        protocol: 0,
-        placeholder1: 0,
-        placeholder2: 0,
-    };
+    let good = axon();
     let bob = key_of(&dev::bob());
+    let with = |change: &dyn Fn(&mut Axon)| {
+        let mut axon = good.clone();
+        change(&mut axon);
+        axon
+    };
     let cases = [
-        ([1; 32], good, "HotKeyNotRegisteredInNetwork", 10),
-        (bob, Axon { ip_type: 5, ..good }, "InvalidIpType", 11),
-        (bob, Axon { ip: 0, ..good }, "InvalidIpAddress", 11),
-        (bob, Axon { ip: 0x7f00_0001, ..good }, "InvalidIpAddress", 11),
-        (bob, Axon { ip: u32::MAX.into(), ..good }, "InvalidIpAddress", 11),
-        (bob, Axon { ip: 1, ip_type: 6, ..good }, "InvalidIpAddress", 11),
-        (bob, Axon { port: 0, ..good }, "InvalidPort", 13),
+        ([1; 32], good.clone(), "HotKeyNotRegisteredInNetwork", 10),
+        (bob, with(&|axon| axon.ip_type = 5), "InvalidIpType", 255),
+        (bob, with(&|axon| axon.ip = 0x7f00_0001), "InvalidIpAddress", 11),
+        (bob, with(&|axon| axon.ip = u32::MAX.into()), "InvalidIpAddress", 11),
+        (bob, with(&|axon| (axon.ip, axon.ip_type) = (1, 6)), "InvalidIpAddress", 11),
+        (bob, with(&|axon| axon.port = 0), "InvalidPort", 13),
     ];
     for (signer, axon, error, number) in cases {
         let call = Call::ServeAxon(axon);
@@ -315,10 +316,31 @@ fn axons_are_refused_by_name_and_by_number() {
         let world = World::new(chain.state(chain.best()), chain.best() + 1);
         assert_eq!(world.guard(&signer, &call), Err(number));
     }
-    execute(&mut chain, bob, &Call::ServeAxon(good));
-    assert_eq!(error_of(attempt(&chain, bob, &Call::ServeAxon(good))), "ServingRateLimitExceeded");
+    attempt(&chain, bob, &Call::ServeAxon(with(&|axon| axon.ip = 0))).unwrap();
+    execute(&mut chain, bob, &Call::ServeAxon(good.clone()));
+    assert_eq!(error_of(attempt(&chain, bob, &Call::ServeAxon(good.clone()))), "ServingRateLimitExceeded");
     blocks(&mut chain, 49);
     attempt(&chain, bob, &Call::ServeAxon(good)).unwrap();
+}
+
+#[test]
+fn a_certificate_and_a_prometheus_are_stored_beside_the_axon() {
+    let mut chain = populated();
+    let (bob, axon) = (key_of(&dev::bob()), axon());
+    let with_certificate = Axon { certificate: Some([&[7][..], &[9; 64]].concat()), ..axon.clone() };
+    execute(&mut chain, bob, &Call::ServeAxon(with_certificate));
+    let state = chain.state(chain.best());
+    let stored = state.raw(&state.key(Item::NeuronCertificates, key![1_u16, &bob])).unwrap();
+    // The key behind its compact length, then the algorithm.
+    assert_eq!(&stored[..], [&[1, 1][..], &[9; 64], &[7]].concat());
+    let prometheus = crate::devnet::call::Prometheus { netuid: 1, version: 1, ip: 0, port: 80, ip_type: 4 };
+    let refused = |chain: &Chain, signer, given| error_of(attempt(chain, signer, &Call::ServePrometheus(given)));
+    assert_eq!(refused(&chain, [1; 32], prometheus), "InvalidIpAddress");
+    let prometheus = crate::devnet::call::Prometheus { ip: 0x0102_0304, ..prometheus };
+    assert_eq!(refused(&chain, [1; 32], prometheus), "HotKeyNotRegisteredInNetwork");
+    execute(&mut chain, bob, &Call::ServePrometheus(prometheus));
+    assert_eq!(refused(&chain, bob, prometheus), "ServingRateLimitExceeded");
+    assert!(chain.state(chain.best()).has(Item::Prometheus, key![1_u16, &bob]));
 }
 
 #[test]

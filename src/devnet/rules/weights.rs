@@ -20,6 +20,21 @@ pub struct Request<'a> {
     pub version_key: u64,
 }
 
+/// `batch_set_weights`: the lists as they came, of any lengths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    pub netuids: Vec<u16>,
+    pub rows: Vec<Vec<(u16, u16)>>,
+    pub version_keys: Vec<u64>,
+}
+
+impl Batch {
+    /// Whether all lists have one length.
+    pub const fn is_even(&self) -> bool {
+        self.netuids.len() == self.rows.len() && self.netuids.len() == self.version_keys.len()
+    }
+}
+
 /// How far apart the storage indices of two mechanisms of a subnet lie.
 pub const MECHANISM_STRIDE: u16 = 4096;
 
@@ -96,21 +111,68 @@ pub fn set(world: &mut World<'_>, hotkey: [u8; 32], request: &Request<'_>) -> Do
     Ok(())
 }
 
-/// What the pool refuses: too little stake (1), too soon (6). It says nothing about unregistered hotkeys.
-pub fn guard(world: &World<'_>, hotkey: &[u8; 32], netuid: u16, mecid: u8) -> Result<(), u8> {
-    const STAKE_TOO_LOW: u8 = 1;
-    const RATE_LIMITED: u8 = 6;
-    let state = &world.state;
-    let owner = subnets::is_owner_hotkey(state, netuid, hotkey);
-    if !has_stake(state, netuid, hotkey, owner) {
-        return Err(STAKE_TOO_LOW);
+/// `batch_set_weights`: one row for each subnet; those that fail are named in events.
+pub fn batch_set(world: &mut World<'_>, hotkey: [u8; 32], batch: &Batch) -> Done {
+    if !batch.is_even() {
+        return Err(Failure::subtensor("InputLengthsUnequal"));
     }
-    let commit_reveal: bool = state.get(Item::CommitRevealEnabled, key![netuid]);
-    let Some(uid) = state.find::<u16>(Item::Uids, key![netuid, hotkey]) else { return Ok(()) };
-    if !commit_reveal && is_too_fast(world, netuid, storage_index(netuid, mecid), uid) {
-        return Err(RATE_LIMITED);
-    }
+    let one = |world: &mut World<'_>, at: usize| {
+        let netuid = batch.netuids[at];
+        if world.state.get(Item::CommitRevealEnabled, key![netuid]) {
+            return Err(Failure::subtensor("CommitRevealEnabled"));
+        }
+        let (dests, weights): (Vec<u16>, Vec<u16>) = batch.rows[at].iter().copied().unzip();
+        let version_key = batch.version_keys[at];
+        set(world, hotkey, &Request { netuid, mecid: 0, dests: &dests, weights: &weights, version_key })
+    };
+    each(world, hotkey, &batch.netuids, one);
     Ok(())
+}
+
+/// Does something for each subnet of a batch, keeping what succeeds; the failures are named in events behind it.
+pub fn each(
+    world: &mut World<'_>,
+    hotkey: [u8; 32],
+    netuids: &[u16],
+    mut one: impl FnMut(&mut World<'_>, usize) -> Done,
+) {
+    let mut failures = Vec::new();
+    for (at, netuid) in netuids.iter().enumerate() {
+        if let Err(failure) = world.transact(|world| one(world, at)) {
+            failures.push((*netuid, failure));
+        }
+    }
+    if !failures.is_empty() {
+        world.emit_tuple("SubtensorModule", "BatchCompletedWithErrors", Vec::new());
+    }
+    for (netuid, failure) in failures {
+        let error = failure.datum(world);
+        world.emit_tuple("SubtensorModule", "BatchWeightItemFailed", vec![Datum::Num(netuid.into()), error]);
+    }
+    let fields = vec![Datum::numbers(netuids.iter().copied()), Datum::account(&hotkey)];
+    world.emit_tuple("SubtensorModule", "BatchWeightsCompleted", fields);
+}
+
+/// What the pool refuses: too little stake.
+pub fn guard_stake(world: &World<'_>, hotkey: &[u8; 32], netuid: u16) -> Result<(), &'static str> {
+    let owner = subnets::is_owner_hotkey(&world.state, netuid, hotkey);
+    if has_stake(&world.state, netuid, hotkey, owner) { Ok(()) } else { Err("NotEnoughStakeToSetWeights") }
+}
+
+/// What the pool refuses about plain weights: too soon, where they are not committed first.
+pub fn guard_plain_rate(world: &World<'_>, hotkey: &[u8; 32], netuid: u16, mecid: u8) -> Result<(), &'static str> {
+    if world.state.get(Item::CommitRevealEnabled, key![netuid]) {
+        return Ok(());
+    }
+    guard_rate(world, hotkey, netuid, mecid).map_err(|()| "SettingWeightsTooFast")
+}
+
+/// What the pool refuses: too soon. It says nothing about unregistered hotkeys.
+pub fn guard_rate(world: &World<'_>, hotkey: &[u8; 32], netuid: u16, mecid: u8) -> Result<(), ()> {
+    match world.state.find::<u16>(Item::Uids, key![netuid, hotkey]) {
+        Some(uid) if is_too_fast(world, netuid, storage_index(netuid, mecid), uid) => Err(()),
+        _ => Ok(()),
+    }
 }
 
 fn has_stake(state: &State<'_>, netuid: u16, hotkey: &[u8; 32], owner: bool) -> bool {
@@ -119,7 +181,7 @@ fn has_stake(state: &State<'_>, netuid: u16, hotkey: &[u8; 32], owner: bool) -> 
 }
 
 /// Whether the last weights, or the registration, lie too few blocks back. A `LastUpdate` of 0 means never.
-fn is_too_fast(world: &World<'_>, netuid: u16, index: u16, uid: u16) -> bool {
+pub fn is_too_fast(world: &World<'_>, netuid: u16, index: u16, uid: u16) -> bool {
     let last: Vec<u64> = world.state.get(Item::LastUpdate, key![index]);
     let last = last.get(usize::from(uid)).copied().unwrap_or(0);
     let limit: u64 = world.state.get(Item::WeightsSetRateLimit, key![netuid]);
