@@ -7,7 +7,7 @@ use subxt_rpcs::client::RpcParams;
 
 use super::{
     BlockRef, Call, Client, Error, Field, Followed, Found, Keypair, Options, Outcome, ReadBack, Sealed, Signed,
-    merge_fields, preflight, read_back,
+    Proposal, Way, merge_fields, preflight, read_back,
 };
 use crate::{
     actors::Tasks,
@@ -149,10 +149,11 @@ async fn refusals_carry_the_chains_own_names() {
 /// Sets weights as `hotkey` and compares the chain's verdict with the pre-flight's.
 async fn both_verdicts(net: &Net, netuid: u16, hotkey: &Keypair, uids: &[u16], values: &[u16], version_key: u64) {
     let head = net.client.best_head().await.unwrap();
-    let metagraph = net.client.metagraph(netuid, head.hash).await.unwrap();
     let rules = net.client.weight_rules(netuid, head.hash).await.unwrap();
-    let ours = preflight(&metagraph, &rules, &hotkey.account(), uids, values, version_key, head.number + 1);
-    let call = Call::SetWeights { netuid, uids: uids.to_vec(), values: values.to_vec(), version_key };
+    let caller = net.client.validator(netuid, 0, &hotkey.account(), head.hash).await.unwrap();
+    let proposal = Proposal { way: Way::Plain, uids, weights: values, version_key, now: head.number + 1 };
+    let ours = preflight(&rules, &caller, &proposal);
+    let call = Call::SetWeights { netuid, mechanism: 0, uids: uids.to_vec(), values: values.to_vec(), version_key };
     let chains = net.send(hotkey, call).await;
     match (ours, chains) {
         (Ok(()), Ok(_)) => {}
@@ -207,7 +208,7 @@ async fn weights_are_read_back_as_they_were_sent() {
     net.control("dev_setPermit", json!([netuid, validator.account(), true])).await;
     let (uids, values) = (vec![0, 1], vec![65535, 12345]);
     let sent: Vec<(u16, u16)> = uids.iter().copied().zip(values.iter().copied()).collect();
-    let block = net.send(&validator, Call::SetWeights { netuid, uids, values, version_key: 0 }).await.unwrap();
+    let block = net.send(&validator, Call::SetWeights { netuid, mechanism: 0, uids, values, version_key: 0 }).await.unwrap();
     let uid = client.uid_of(netuid, &validator.account(), block.hash).await.unwrap().unwrap();
     let stored = client.weights(netuid, uid, block.hash).await.unwrap();
     assert_eq!(read_back(&sent, &stored), ReadBack::Equal);

@@ -28,6 +28,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         actors::WORKER_CODES,
         demo::play::CODES,
         appliance::CODES,
+        weights_verb::CODES,
     ];
     let own: &[&'static Code] =
         &[&init::SETTINGS_EXIST, &ground::CONTROL_REFUSED, &verify::ARTIFACTS_UNREADABLE, &wallet::SIGNATURE_WRONG];

@@ -21,6 +21,7 @@ pub mod scheduler;
 mod story;
 mod submissions;
 mod sweep;
+mod reveals;
 mod vectors;
 
 use std::sync::{
@@ -47,7 +48,8 @@ pub use runs::Due;
 pub use story::{AttemptLine, Story, VerdictLine};
 pub use submissions::{Submission, load as load_submission};
 pub use sweep::{Released, Swept};
-pub use vectors::{ChainSide, LETTER as WEIGHTS_LETTER, LastVector, StoredVector};
+pub use reveals::LETTER as REVEAL_LETTER;
+pub use vectors::{ChainSide, Decision, LETTER as WEIGHTS_LETTER, LastVector, Sending, StoredVector, VECTORS_MAX, vectors as stored_vectors};
 
 use crate::{
     clock::Clock,
