@@ -18,8 +18,8 @@ use tracing::{debug, info, warn};
 use super::{Facts, reconcile, side_of};
 use crate::{
     chain::{
-        self, BlockRef, Client, Found, Hiding, Keypair, Outcome, Proposal, ReadBack, Signed, Validator, Way, WeightRules,
-        preflight, read_back, storage_index,
+        self, BlockRef, Client, Found, Hiding, Keypair, Outcome, Proposal, ReadBack, Signed, Validator, Way,
+        WeightRules, preflight, read_back, storage_index,
     },
     fault::{Class, Code, Fault},
     ids::{Digest, Entropy},
@@ -485,8 +485,8 @@ pub(super) fn vector_of(bundle: &Bundle) -> Result<Vector, Fault> {
 }
 
 #[cfg(test)]
-#[path = "weigher_tests.rs"]
-mod tests;
-#[cfg(test)]
 #[path = "weigher_hidden_tests.rs"]
 mod hidden_tests;
+#[cfg(test)]
+#[path = "weigher_tests.rs"]
+mod tests;

@@ -71,8 +71,11 @@ impl Weigher {
             }
             Way::Hash => {
                 let random = random_32(&*self.entropy);
-                let salt: Vec<u16> =
-                    random.chunks_exact(2).take(SALT_LENGTH).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+                let salt: Vec<u16> = random
+                    .chunks_exact(2)
+                    .take(SALT_LENGTH)
+                    .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+                    .collect();
                 let index = storage_index(netuid, mechanism);
                 let row = (vector.uids.as_slice(), vector.values.as_slice());
                 let hash = commit_hash(&self.hotkey.account(), index, row, &salt, version_key);

@@ -112,7 +112,10 @@ async fn weights_hidden_by_hash_are_revealed_in_their_epoch() {
     assert_eq!((committed.sending.way, committed.sending.salt.len()), (Way::Hash, 8));
     while scene.epoch().await == committed.commit_epoch.unwrap() {
         scene.look().await.unwrap();
-        assert_eq!(scene.pipeline.reveals_of(1).await.unwrap(), u32::from(scene.best_epoch().await > committed.commit_epoch.unwrap()));
+        assert_eq!(
+            scene.pipeline.reveals_of(1).await.unwrap(),
+            u32::from(scene.best_epoch().await > committed.commit_epoch.unwrap())
+        );
         scene.blocks(1).await;
     }
     scene.until(&["confirmed"]).await;
@@ -155,7 +158,10 @@ async fn a_missed_reveal_is_our_own_trouble() {
     scene.blocks(2 * TEMPO + 3).await;
     assert!(scene.look().await.unwrap());
     let dropped = scene.stored(1).await;
-    assert!(dropped.state == "dropped" && dropped.detail.as_ref().unwrap().contains("weights_reveal_missed"), "{dropped:?}");
+    assert!(
+        dropped.state == "dropped" && dropped.detail.as_ref().unwrap().contains("weights_reveal_missed"),
+        "{dropped:?}"
+    );
     assert_eq!(scene.pipeline.reveals_of(1).await.unwrap(), 0);
     scene.until(&["dropped", "confirmed"]).await;
     scene.end().await;
@@ -183,6 +189,7 @@ async fn commit_reveal_switched_between_decision_and_send_changes_the_way() {
     assert!(code(&scene.stored(1).await));
     assert_eq!(scene.stored(2).await.sending.way, Way::Plain);
 
+    scene.blocks(1).await;
     scene.pay("//Dave").await;
     assert!(scene.look().await.unwrap(), "decided, plain");
     scene.set("commit_reveal_weights_enabled", true).await;
@@ -196,7 +203,7 @@ async fn commit_reveal_switched_between_decision_and_send_changes_the_way() {
     scene.set("commit_reveal_weights_enabled", false).await;
     scene.blocks(3).await;
     scene.pay("//Charlie").await;
-    scene.look().await.unwrap();
+    assert!(scene.look().await.unwrap(), "decided, plain");
     assert!(!scene.look().await.unwrap(), "sent");
     scene.set("commit_reveal_weights_enabled", true).await;
     scene.blocks(3).await;

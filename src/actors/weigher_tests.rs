@@ -196,7 +196,12 @@ impl Scene {
     pub(super) async fn set_by_bob(&self) -> BTreeMap<u16, u16> {
         let head = self.client.finalized_head().await.unwrap();
         let uid = self.client.uid_of(self.netuid, &key("//Bob").account(), head.hash).await.unwrap().unwrap();
-        self.client.weights(storage_index(self.netuid, self.policy.mechanism), uid, head.hash).await.unwrap().into_iter().collect()
+        self.client
+            .weights(storage_index(self.netuid, self.policy.mechanism), uid, head.hash)
+            .await
+            .unwrap()
+            .into_iter()
+            .collect()
     }
 
     pub(super) async fn end(self) {
@@ -280,7 +285,8 @@ async fn what_the_pool_refuses_is_not_signed_anew_before_it_is_dead() {
 async fn a_nonce_that_another_program_used_up_ends_the_letter() {
     let scene = Scene::new().await;
     scene.look().await.unwrap();
-    let call = Call::SetWeights { netuid: scene.netuid, mechanism: 0, uids: vec![DAVE], values: vec![1], version_key: 0 };
+    let call =
+        Call::SetWeights { netuid: scene.netuid, mechanism: 0, uids: vec![DAVE], values: vec![1], version_key: 0 };
     let other = scene.client.sign(&key("//Bob"), call, None).await.unwrap();
     scene.client.submit(&other).await.unwrap();
     scene.blocks(4).await;
@@ -301,7 +307,8 @@ async fn weights_that_do_not_stand_are_set_again() {
     scene.look().await.unwrap();
     scene.look().await.unwrap();
     scene.blocks(1).await;
-    let call = Call::SetWeights { netuid: scene.netuid, mechanism: 0, uids: vec![DAVE], values: vec![1], version_key: 0 };
+    let call =
+        Call::SetWeights { netuid: scene.netuid, mechanism: 0, uids: vec![DAVE], values: vec![1], version_key: 0 };
     let other = scene.client.sign(&key("//Bob"), call, None).await.unwrap();
     scene.client.submit(&other).await.unwrap();
     scene.blocks(4).await;

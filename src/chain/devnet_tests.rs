@@ -6,8 +6,8 @@ use serde_json::{Value as Json, json};
 use subxt_rpcs::client::RpcParams;
 
 use super::{
-    BlockRef, Call, Client, Error, Field, Followed, Found, Keypair, Options, Outcome, ReadBack, Sealed, Signed,
-    Proposal, Way, merge_fields, preflight, read_back,
+    BlockRef, Call, Client, Error, Field, Followed, Found, Keypair, Options, Outcome, Proposal, ReadBack, Sealed,
+    Signed, Way, merge_fields, preflight, read_back,
 };
 use crate::{
     actors::Tasks,
@@ -208,7 +208,8 @@ async fn weights_are_read_back_as_they_were_sent() {
     net.control("dev_setPermit", json!([netuid, validator.account(), true])).await;
     let (uids, values) = (vec![0, 1], vec![65535, 12345]);
     let sent: Vec<(u16, u16)> = uids.iter().copied().zip(values.iter().copied()).collect();
-    let block = net.send(&validator, Call::SetWeights { netuid, mechanism: 0, uids, values, version_key: 0 }).await.unwrap();
+    let block =
+        net.send(&validator, Call::SetWeights { netuid, mechanism: 0, uids, values, version_key: 0 }).await.unwrap();
     let uid = client.uid_of(netuid, &validator.account(), block.hash).await.unwrap().unwrap();
     let stored = client.weights(netuid, uid, block.hash).await.unwrap();
     assert_eq!(read_back(&sent, &stored), ReadBack::Equal);

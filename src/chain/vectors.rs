@@ -257,7 +257,8 @@ fn calls_without_a_recording_follow_the_sheet() {
             let call = Call::SetCommitment { netuid: 1, fields: vec![field.clone()] };
             assert_eq!(call_bytes(&runtime, &call)[5..], field.encode().unwrap());
         }
-        let call = Call::SetWeights { netuid: 1, mechanism: 0, uids: vec![0, 1], values: vec![100, 200], version_key: 5 };
+        let call =
+            Call::SetWeights { netuid: 1, mechanism: 0, uids: vec![0, 1], values: vec![100, 200], version_key: 5 };
         let arguments = (1_u16, 0_u8, vec![0_u16, 1], vec![100_u16, 200], 5_u64).encode();
         assert_eq!(call_bytes(&runtime, &call), [&[7, 119][..], &arguments].concat());
         let (hash, ciphertext) = (Digest([9; 32]), vec![1_u8, 2, 3]);

@@ -542,7 +542,8 @@ mod tests {
         assert_eq!(rules().way(Hiding::Hash), Way::Plain);
         assert_eq!(hidden.way(Hiding::Auto), Way::Timelocked);
         assert_eq!(hidden.way(Hiding::Hash), Way::Hash);
-        for old in [WeightRules { commit_version: 3, ..hidden.clone() }, WeightRules { has_timelock: false, ..hidden }] {
+        for old in [WeightRules { commit_version: 3, ..hidden.clone() }, WeightRules { has_timelock: false, ..hidden }]
+        {
             assert_eq!((old.way(Hiding::Auto), old.way(Hiding::Timelocked)), (Way::Hash, Way::Timelocked));
         }
     }

@@ -213,8 +213,7 @@ impl Appliance {
         hotkey: Option<Arc<Keypair>>,
         (facts, seen): (watch::Sender<Option<Facts>>, watch::Receiver<Option<Facts>>),
     ) {
-        let recheck_ms =
-            if self.own_chain.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms };
+        let recheck_ms = if self.own_chain.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms };
         let policy = WeightPolicy { recheck_ms, ..weight_policy(settings, self.own_chain.is_some()) };
         let options = chain::Options {
             request_timeout_ms: settings.network.request_timeout_ms,

@@ -1,6 +1,6 @@
 //! Every code of the program, gathered from the rooms that raise them.
 
-use super::{appliance, demo, devnet as ground, exit, init, miner, verify, wallet};
+use super::{appliance, demo, devnet as ground, exit, init, miner, verify, wallet, weights as weights_verb};
 use crate::{
     actors, artifact, auth, chain, config, dedup, devnet, engine, fault::Code, gym, intake, pipeline, server, store,
     weights,

@@ -16,12 +16,12 @@ mod outbox;
 mod plans;
 pub mod points;
 mod ranker;
+mod reveals;
 mod runs;
 pub mod scheduler;
 mod story;
 mod submissions;
 mod sweep;
-mod reveals;
 mod vectors;
 
 use std::sync::{
@@ -44,12 +44,15 @@ pub use outbox::Letter;
 pub use plans::{Claim, REPLICA_LEASE_MS, Taken};
 use points::{Point, Points};
 pub use ranker::{Registered, Snapshot, Stored, newest as newest_ranking};
+pub use reveals::LETTER as REVEAL_LETTER;
 pub use runs::Due;
 pub use story::{AttemptLine, Story, VerdictLine};
 pub use submissions::{Submission, load as load_submission};
 pub use sweep::{Released, Swept};
-pub use reveals::LETTER as REVEAL_LETTER;
-pub use vectors::{ChainSide, Decision, LETTER as WEIGHTS_LETTER, LastVector, Sending, StoredVector, VECTORS_MAX, vectors as stored_vectors};
+pub use vectors::{
+    ChainSide, Decision, LETTER as WEIGHTS_LETTER, LastVector, Sending, StoredVector, VECTORS_MAX,
+    vectors as stored_vectors,
+};
 
 use crate::{
     clock::Clock,

@@ -330,7 +330,12 @@ fn vector_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<VectorRow> {
     })
 }
 
-pub(super) fn stored_vectors(conn: &Connection, wanted: &str, id: Option<i64>, limit: u32) -> Result<Vec<StoredVector>, Error> {
+pub(super) fn stored_vectors(
+    conn: &Connection,
+    wanted: &str,
+    id: Option<i64>,
+    limit: u32,
+) -> Result<Vec<StoredVector>, Error> {
     let sql = format!(
         "SELECT id, netuid, block, uids, weights, rankings, evidence, state, detail, sending, commit_block,
                 commit_epoch, confirmed_block, at_ms,
@@ -353,7 +358,12 @@ pub(super) fn stored_vectors(conn: &Connection, wanted: &str, id: Option<i64>, l
 }
 
 /// Keeps the reason that stands in the way of weights: an event when it is another one than before, and a count.
-pub(super) fn note_refusal(tx: &rusqlite::Transaction<'_>, now_ms: UnixMs, netuid: u16, fault: &Fault) -> Result<(), Error> {
+pub(super) fn note_refusal(
+    tx: &rusqlite::Transaction<'_>,
+    now_ms: UnixMs,
+    netuid: u16,
+    fault: &Fault,
+) -> Result<(), Error> {
     let known: Option<String> = tx
         .prepare_cached("SELECT fault FROM weight_refusals WHERE netuid = ?1")?
         .query_row([netuid], |row| row.get(0))

@@ -8,6 +8,7 @@ mod json;
 mod miner;
 mod verify;
 mod wallet;
+mod weights;
 mod world;
 
 use std::{path::Path, process::Output};

@@ -16,7 +16,6 @@ use super::{
 use crate::{
     actors::{Ground, Weigher, WeigherError},
     chain::Way,
-    clock::Clock as _,
     config::Settings,
     fault::{Class, Code},
     ids::SystemEntropy,
@@ -96,7 +95,11 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         }
         (Some(vector), None) => {
             let ground = weigher.ground(settings.network.netuid).await?;
-            ground.check(&vector)?;
+            // What a hand wrote is no mistake of this program.
+            ground.check(&vector).map_err(|fault| match fault.class {
+                Class::Bug => Failure::usage(fault.detail),
+                _ => fault.into(),
+            })?;
             if !context.json() {
                 tell(&ground, &vector);
             }

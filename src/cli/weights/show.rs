@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::super::{
     Context, Failure, Outcome,
+    appliance::weight_policy,
     exit::{answer, table},
 };
 use crate::chain::{Account, CommitForm, Hiding, OpenCommit, Validator, Way, WeightRules};
@@ -86,13 +87,13 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         return Err(Failure::usage(format!("subnet {netuid} has the mechanisms 0 to {}", rules.mechanisms - 1)));
     }
     let validator = client.validator(netuid, mechanism, &hotkey, head.hash).await?;
-    let view = View::new(&rules, validator);
+    let view = View::new(&rules, validator, weight_policy(settings, false).hiding);
     answer(context.json(), &view, || view.in_words());
     Ok(())
 }
 
 impl View {
-    fn new(rules: &WeightRules, validator: Validator) -> Self {
+    fn new(rules: &WeightRules, validator: Validator, hiding: Hiding) -> Self {
         let sum: u64 = validator.row.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let entry = |(uid, weight): (u16, u16)| Entry { uid, weight, share: share(weight, sum) };
         let may_set_block = rules.next_set_block(validator.last_update);
@@ -110,7 +111,7 @@ impl View {
             last_update: validator.last_update,
             rate_limit_blocks: rules.rate_limit_blocks,
             may_set_block,
-            way: rules.way(Hiding::Auto),
+            way: rules.way(hiding),
             version_key: rules.version_key,
             next_epoch_block: rules.next_epoch_block(),
             epoch: rules.epoch_index,
