@@ -28,6 +28,14 @@ pub const DATABASE_OLDER: Code = Code::new(
 
 /// Arguments of `waag weights history`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag weights history
+  waag weights history --limit 100 --json            every column, with the vectors themselves
+
+It reads beside a running appliance. The columns are the block of the decision, the way, the state, the blocks of \
+commit and read-back, the extrinsic and the digest of the evidence: `waag verify` takes what \
+`/v1/evidence/DIGEST` gives.")]
 pub struct Args {
     /// How many to list
     #[arg(long, value_name = "N", default_value_t = LISTED, value_parser = clap::value_parser!(u32).range(1..=i64::from(VECTORS_MAX)))]

@@ -46,6 +46,15 @@ pub const NOT_SET: Code = Code::new(
 
 /// Arguments of `waag weights set`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag weights set --netuid 12 --uids 1,2 --weights 0.4,0.6
+  waag weights set --netuid 12 --uids 1,2 --weights 0.4,0.6 --yes --wait --json
+  waag weights set --resume --wait                   carry on what an earlier run has begun
+
+It shows what will be set and asks. It refuses while an appliance works in the same data directory: that one sets \
+weights by itself, and sets its own again when they are due. Where the subnet hides weights they are committed, and \
+stand after the chain's next epochs. Exit code 1 when they did not come to stand.")]
 pub struct Args {
     /// Who is weighted, separated by commas
     #[arg(long, value_name = "UIDS", value_delimiter = ',', required_unless_present = "resume")]

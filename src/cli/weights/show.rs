@@ -11,6 +11,13 @@ use crate::chain::{Account, CommitForm, Hiding, OpenCommit, Validator, Way, Weig
 
 /// Arguments of `waag weights show`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag weights show --netuid 12                      the wallet's own hotkey
+  waag weights show --netuid 12 --of 5F… --mechanism 1
+  waag weights show --json                           also stake, threshold, version key, rounds of open commits
+
+All of it is read at one finalized block. Weights may be set again one block later than the chain's rate limit asks for.")]
 pub struct Args {
     /// Show this hotkey [default: the one of the wallet]
     #[arg(long, value_name = "SS58")]
