@@ -57,6 +57,9 @@ impl Weigher {
     /// The call that sets or commits these weights, and what must be known of it later.
     pub(super) async fn call_for(&self, ground: &Ground, vector: &Vector) -> Result<(Call, Sending), Error> {
         let (netuid, mechanism, version_key) = (ground.rules.netuid, ground.caller.mechanism, ground.version_key);
+        if ground.way != Way::Plain && ground.rules.tempo_blocks == 0 {
+            return Err(Error::Refused(never_revealed(&ground.rules)));
+        }
         let sending = Sending { way: ground.way, mechanism, version_key, round: None, hash: None, salt: Vec::new() };
         match ground.way {
             Way::Plain => {
@@ -93,14 +96,16 @@ impl Weigher {
             .schedule()
             .reveal_block(best.number, rules.reveal_period_epochs)
             .ok_or_else(|| Error::Refused(never_revealed(&rules)))?;
-        let (beacon, now_ms) = match self.policy.beacon {
-            Beacon::Chain => (self.client.beacon(best.hash).await?, self.client.time_ms(best.hash).await?),
+        let (beacon, now_ms, block_ms) = match self.policy.beacon {
+            Beacon::Chain => {
+                let (now_ms, block_ms) = self.client.pace_ms(&best).await?;
+                (self.client.beacon(best.hash).await?, now_ms, block_ms)
+            }
             Beacon::Quicknet => {
                 let now_ms = u64::try_from(self.pipeline.clock().now_ms()).unwrap_or_default();
-                (timelock::Beacon::quicknet(), now_ms)
+                (timelock::Beacon::quicknet(), now_ms, self.client.slot_ms(best.hash).await?)
             }
         };
-        let block_ms = self.client.block_ms(best.hash).await?;
         let round = beacon.round_for_weights(now_ms, best.number, reveal_block, block_ms);
         let plaintext = timelock::Weights {
             hotkey: Some(self.hotkey.account().0),

@@ -10,15 +10,24 @@ use super::{
     tests::{CHARLIE, DAVE, Scene, challenges, key},
     *,
 };
-use crate::{clock::SystemClock, pipeline::points::Points};
+use crate::{
+    chain::timelock::{self, OVERHEAD_BYTES, WEIGHTS_BYTES_MAX},
+    clock::SystemClock,
+    devnet,
+    pipeline::points::Points,
+};
 
 const TEMPO: u32 = 20;
 /// Blocks in which everything that is waited for must have happened: several epochs.
 const BLOCKS_MAX: u32 = 5 * TEMPO;
 
 async fn hidden(hiding: Hiding) -> Scene {
+    hidden_on(devnet::Options::default(), hiding).await
+}
+
+async fn hidden_on(options: devnet::Options, hiding: Hiding) -> Scene {
     let kind = json!({ "tempo": TEMPO, "commit_reveal": true, "reveal_period_epochs": 1, "mechanisms": 2 });
-    let mut scene = Scene::with(kind).await;
+    let mut scene = Scene::on(options, kind).await;
     scene.policy.hiding = hiding;
     scene
 }
@@ -394,4 +403,82 @@ async fn weights_by_hand_take_the_same_way() {
     assert_eq!(scene.stored(id).await.state, "confirmed");
     assert_eq!(scene.set_by_bob().await.get(&DAVE), Some(&u16::MAX));
     scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_later_runtime_takes_every_way_too() {
+    for hiding in [Hiding::Timelocked, Hiding::Hash] {
+        let options = devnet::Options { spec: devnet::Spec::V461, ..devnet::Options::default() };
+        let scene = hidden_on(options, hiding).await;
+        scene.until(&["confirmed"]).await;
+        assert_eq!(scene.set_by_bob().await.get(&CHARLIE), Some(&u16::MAX));
+        scene.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reveal_several_epochs_later_is_waited_for() {
+    for hiding in [Hiding::Timelocked, Hiding::Hash] {
+        let scene = hidden(hiding).await;
+        scene.set("commit_reveal_weights_interval", 3).await;
+        scene.blocks(3).await;
+        scene.until(&["committed"]).await;
+        let committed = scene.stored(1).await;
+        scene.until(&["confirmed"]).await;
+        assert_eq!(scene.epoch().await, committed.commit_epoch.unwrap() + 3);
+        scene.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_for_another_beacon_goes_by_our_clock_and_is_dropped() {
+    let mut scene = hidden(Hiding::Auto).await;
+    scene.policy.beacon = Beacon::Quicknet;
+    let now_s = || u64::try_from(scene.pipeline.clock().now_ms()).unwrap() / 1000;
+    let before_s = now_s();
+    scene.look().await.unwrap();
+    let round = scene.stored(1).await.sending.round.unwrap();
+    let rounds = |from_s: u64, blocks: u64| timelock::Beacon::quicknet().round_for(from_s + 12 * blocks);
+    let most = u64::from(TEMPO) + timelock::MARGIN_BLOCKS + 1;
+    assert!((rounds(before_s, timelock::MARGIN_BLOCKS)..=rounds(now_s(), most)).contains(&round), "{round}");
+    // Nobody signs it here: the chain waits for the whole epoch, and forgets it.
+    scene.until(&["committed"]).await;
+    scene.set("weights_set_rate_limit", 20 * TEMPO).await;
+    scene.until(&["dropped"]).await;
+    let dropped = scene.stored(1).await;
+    let due = dropped.commit_epoch.unwrap() + 1;
+    assert!(scene.epoch().await > due, "it waited for the epoch {due}");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_epochs_nothing_is_hidden() {
+    for hiding in [Hiding::Timelocked, Hiding::Hash] {
+        let scene = hidden(hiding).await;
+        scene.until(&["committed"]).await;
+        scene.set("tempo", 0).await;
+        scene.blocks(3).await;
+        assert!(scene.look().await.is_err());
+        assert_eq!(scene.refused().await.as_deref(), Some("weights_never_revealed"));
+        assert_eq!(scene.states().await, ["committed"]);
+        scene.set("tempo", TEMPO).await;
+        scene.until(&["confirmed"]).await;
+        scene.set("tempo", 0).await;
+        scene.pay("//Dave").await;
+        scene.blocks(3).await;
+        assert!(scene.look().await.is_err());
+        assert_eq!(scene.refused().await.as_deref(), Some("weights_never_revealed"));
+        assert_eq!(scene.states().await, ["confirmed"], "nothing was signed");
+        scene.end().await;
+    }
+}
+
+#[test]
+fn the_chain_takes_so_many_sealed_entries_and_no_more() {
+    let bytes = |entries: u16| {
+        let uids: Vec<u16> = (0..entries).collect();
+        let weights = timelock::Weights { hotkey: Some([7; 32]), values: uids.clone(), uids, version_key: u64::MAX };
+        weights.encode().len() + OVERHEAD_BYTES
+    };
+    assert!(bytes(1177) <= WEIGHTS_BYTES_MAX && bytes(1178) > WEIGHTS_BYTES_MAX, "as the handbook says");
 }

@@ -77,9 +77,14 @@ impl Scene {
     }
 
     /// A subnet of this kind.
-    pub(super) async fn with(mut kind: Json) -> Self {
+    pub(super) async fn with(kind: Json) -> Self {
+        Self::on(devnet::Options::default(), kind).await
+    }
+
+    /// A subnet of this kind on a chain of this kind.
+    pub(super) async fn on(options: devnet::Options, mut kind: Json) -> Self {
         let tasks = Tasks::new();
-        let options = devnet::Options { blocks: Blocks::Manual, ..devnet::Options::default() };
+        let options = devnet::Options { blocks: Blocks::Manual, ..options };
         let handle = devnet::start(options, &tasks, SystemClock::shared()).await.unwrap();
         let client = Client::connect(chain::Options::new(vec![handle.url()])).await.unwrap();
         let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use scale_decode::DecodeAsType;
 
 use super::{
     Account,
-    client::{Batch, Client, blake2_256},
+    client::{Batch, BlockRef, Client, blake2_256},
     error::Error,
     runtime::Item,
     timelock::Beacon,
@@ -195,11 +195,28 @@ impl Client {
             .map_err(|source| Error::answer("the chain's beacon", source))
     }
 
+    /// The chain's own time at a block, and by how much it goes on from block to block: the smaller of the last two
+    /// steps, because a single one may be a jump, and no less than the runtime means.
+    ///
+    /// # Errors
+    /// When the chain cannot be read.
+    pub async fn pace_ms(&self, at: &BlockRef) -> Result<(u64, u64), Error> {
+        let parent = self.block(at.parent).await?;
+        let (now_ms, before_ms) = (self.time_ms(at.hash).await?, self.time_ms(parent.hash).await?);
+        let slot_ms = self.slot_ms(at.hash).await?;
+        let last_ms = now_ms.saturating_sub(before_ms);
+        if parent.number == 0 {
+            return Ok((now_ms, slot_ms));
+        }
+        let earlier_ms = before_ms.saturating_sub(self.time_ms(parent.parent).await?);
+        Ok((now_ms, last_ms.min(earlier_ms).max(slot_ms)))
+    }
+
     /// Milliseconds between two blocks, as the runtime means it.
     ///
     /// # Errors
     /// When the chain cannot be read.
-    pub async fn block_ms(&self, at: Digest) -> Result<u64, Error> {
+    pub async fn slot_ms(&self, at: Digest) -> Result<u64, Error> {
         Ok(self.runtime_at(at).await?.constant_u64("Aura", "SlotDuration").unwrap_or(BLOCK_MS))
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use subxt_rpcs::{RpcClient, client::RpcParams};
+use subxt_rpcs::{RpcClient, client::RpcParams, rpc_params};
 
 use super::{Said, devnet::Devnet, folder, run};
 
@@ -26,6 +26,8 @@ fn control(devnet: &Devnet, name: &str, value: &Value) {
             params.push(one).expect("JSON");
         }
         rpc.request::<Value>("dev_setHyperparameter", params).await.expect("there is such a parameter");
+        // Decisions are made at finalized blocks.
+        rpc.request::<Value>("dev_newBlock", rpc_params![4]).await.expect("a devnet");
     });
 }
 
