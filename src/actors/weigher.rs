@@ -246,17 +246,26 @@ impl Weigher {
             self.expect_registered(facts).await?;
             return Ok(false);
         };
-        // Each mechanism has its own rate limit; that of the others is looked at with the decision.
-        if self.policy.mechanism == 0 && facts.finalized.number < facts.rules.next_set_block(neuron.last_update) {
-            return Ok(false);
-        }
         let versions = self.pipeline.ranking_versions().await?;
-        let Some(last) = self.pipeline.last_vector().await? else { return Ok(true) };
-        let refresh_blocks = match self.policy.interval_blocks {
-            0 => u64::from(facts.rules.tempo_blocks).max(1),
-            blocks => blocks,
+        if let Some(last) = self.pipeline.last_vector().await? {
+            let refresh_blocks = match self.policy.interval_blocks {
+                0 => u64::from(facts.rules.tempo_blocks).max(1),
+                blocks => blocks,
+            };
+            let is_old = facts.finalized.number >= last.block.saturating_add(refresh_blocks);
+            if last.rankings == versions && !is_old {
+                return Ok(false);
+            }
+        }
+        // Each mechanism has a rate limit of its own; the metagraph tells that of the first.
+        let last_update = match self.policy.mechanism {
+            0 => neuron.last_update,
+            other => {
+                let index = storage_index(facts.netuid, other);
+                self.client.last_update(index, neuron.uid, facts.finalized.hash).await?
+            }
         };
-        Ok(last.rankings != versions || facts.finalized.number >= last.block.saturating_add(refresh_blocks))
+        Ok(facts.finalized.number >= facts.rules.next_set_block(last_update))
     }
 
     /// Fails when we are not registered now. The facts may be of a block before our registration: then nothing is

@@ -177,3 +177,28 @@ fn list(numbers: &[u16]) -> Value {
 fn number(value: impl Into<u128>) -> Value {
     Value::u128(value.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(call: &Call) -> Vec<&'static str> {
+        call.forms().into_iter().map(|(_, name, _)| name).collect()
+    }
+
+    #[test]
+    fn the_older_calls_know_the_first_mechanism_alone() {
+        let hash = Digest([1; 32]);
+        let commit = |mechanism| Call::CommitWeights { netuid: 1, mechanism, hash };
+        assert_eq!(names(&commit(0)), ["commit_mechanism_weights", "commit_weights"]);
+        assert_eq!(names(&commit(1)), ["commit_mechanism_weights"]);
+        let sealed =
+            |mechanism| Call::CommitTimelocked { netuid: 1, mechanism, ciphertext: vec![1], round: 1, version: 4 };
+        assert_eq!(
+            names(&sealed(0)),
+            ["commit_timelocked_mechanism_weights", "commit_timelocked_weights"],
+            "the one that the public tools send comes first"
+        );
+        assert_eq!(names(&sealed(1)), ["commit_timelocked_mechanism_weights"]);
+    }
+}
