@@ -78,7 +78,7 @@ async fn dispatch(context: &Context, verb: Verb) -> Outcome {
         Verb::Devnet(args) => devnet::run(context, &args).await,
         Verb::Register(args) => register::run(context, &args).await,
         Verb::Pack(args) => pack::run(context, &args),
-        Verb::Check(args) => check::run(context, &args),
+        Verb::Check(args) => check::run(context, &args).await,
         Verb::Commit(args) => commit::run(context, &args).await,
         Verb::Publish(args) => publish::run(context, &args).await,
         Verb::Status(args) => status::run(context, &args).await,

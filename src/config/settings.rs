@@ -40,6 +40,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("store.s3.endpoint", Kind::UrlOrNone(&["http://", "https://"])),
     ("store.s3.access_key_id", Kind::Text),
     ("store.s3.secret_access_key_file", Kind::PathOrNone),
+    ("fetch.addresses", Kind::Word(&["public", "any"])),
     ("slots.cpus", Kind::Whole(0, 4096)),
     ("slots.memory_mib", Kind::Whole(0, 16_777_216)),
     ("weights.burn_uid", Kind::Whole(0, 65_535)),
@@ -69,6 +70,8 @@ pub struct Settings {
     pub server: Server,
     /// How things are kept.
     pub store: Store,
+    /// Where models are fetched from.
+    pub fetch: Fetch,
     /// What evaluation may use.
     pub slots: Slots,
     /// When weights are set.
@@ -177,6 +180,32 @@ pub struct S3 {
     /// The file with the secret key.
     #[serde(deserialize_with = "some_path")]
     pub secret_access_key_file: Option<PathBuf>,
+}
+
+/// Which machines a fetch may speak to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Addresses {
+    /// Those of the public Internet, by TLS.
+    Public,
+    /// Any, such as a registry on this machine.
+    Any,
+}
+
+impl Addresses {
+    /// Whether private addresses may be spoken to.
+    #[must_use]
+    pub const fn allows_private(self) -> bool {
+        matches!(self, Self::Any)
+    }
+}
+
+/// Where models are fetched from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Which machines may be spoken to.
+    pub addresses: Addresses,
 }
 
 /// What evaluation may use.

@@ -6,6 +6,7 @@ mod devnet;
 mod help;
 mod json;
 mod miner;
+mod model;
 mod verify;
 mod wallet;
 mod world;
