@@ -19,7 +19,7 @@ pub use ranker::rank;
 pub use reconcile::reconcile;
 pub use runner::run_stages;
 pub use tasks::{Kind, Tasks};
-pub use weigher::{CODES as WEIGHER_CODES, Policy as WeightPolicy, Weigher};
+pub use weigher::{Beacon, CODES as WEIGHER_CODES, Error as WeigherError, Ground, Policy as WeightPolicy, Weigher};
 pub use worker::{CODES as WORKER_CODES, Workers, run_workers};
 
 use crate::{

@@ -9,9 +9,11 @@ use tokio::sync::watch;
 use super::{super::Tasks, *};
 use crate::{
     actors::follower::snapshot_of,
+    chain::Call,
     clock::SystemClock,
     config::profile::{Incumbents, Opens},
     devnet::{self, Blocks},
+    ids::SystemEntropy,
     pipeline::{Challenge, Challenges, IntakePolicy, RunPolicy, points::Points},
     score,
     store::{Options, Store},
@@ -50,37 +52,59 @@ fn challenge() -> Challenge {
     }
 }
 
+pub(super) fn challenges() -> Challenges {
+    Challenges::from([(SLUG.to_owned(), Arc::new(challenge()))])
+}
+
 /// A subnet with a validator and two miners, and a pipeline whose ranking pays the first.
-struct Scene {
+pub(super) struct Scene {
     tasks: Tasks,
     handle: devnet::Handle,
-    client: Client,
-    pipeline: Pipeline,
-    netuid: u16,
+    pub(super) client: Client,
+    pub(super) pipeline: Pipeline,
+    pub(super) netuid: u16,
+    pub(super) policy: Policy,
     _dir: tempfile::TempDir,
 }
 
-fn key(uri: &str) -> Keypair {
+pub(super) fn key(uri: &str) -> Keypair {
     Keypair::from_uri(uri).unwrap()
 }
 
 impl Scene {
     async fn new() -> Self {
+        Self::with(json!({ "tempo": 50, "commit_reveal": false })).await
+    }
+
+    /// A subnet of this kind.
+    pub(super) async fn with(kind: Json) -> Self {
+        Self::on(devnet::Options::default(), kind).await
+    }
+
+    /// A subnet of this kind on a chain of this kind.
+    pub(super) async fn on(options: devnet::Options, mut kind: Json) -> Self {
         let tasks = Tasks::new();
-        let options = devnet::Options { blocks: Blocks::Manual, ..devnet::Options::default() };
+        let options = devnet::Options { blocks: Blocks::Manual, ..options };
         let handle = devnet::start(options, &tasks, SystemClock::shared()).await.unwrap();
         let client = Client::connect(chain::Options::new(vec![handle.url()])).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Options::default()).await.unwrap();
-        let challenges = Challenges::from([(SLUG.to_owned(), Arc::new(challenge()))]);
-        let pipeline = Pipeline::open(store, SystemClock::shared(), challenges, Points::default()).await.unwrap();
-        let mut scene = Self { tasks, handle, client, pipeline, netuid: 0, _dir: dir };
-        let wanted = json!([{
-            "owner": key("//Alice").account(), "tempo": 50, "weights_set_rate_limit": 0, "commit_reveal": false,
-            "min_allowed_weights": 1,
-        }]);
+        let pipeline = Pipeline::open(store, SystemClock::shared(), challenges(), Points::default()).await.unwrap();
+        let policy = Policy {
+            burn_uid: 0,
+            interval_blocks: 1_000_000,
+            recheck_ms: 100,
+            mechanism: 0,
+            version_key: 0,
+            hiding: Hiding::Auto,
+            beacon: Beacon::Chain,
+        };
+        let mut scene = Self { tasks, handle, client, pipeline, netuid: 0, policy, _dir: dir };
+        kind["owner"] = json!(key("//Alice").account());
+        kind["weights_set_rate_limit"] = json!(0);
+        kind["min_allowed_weights"] = json!(1);
         scene.netuid =
-            u16::try_from(scene.control("dev_createSubnet", wanted).await["netuid"].as_u64().unwrap()).unwrap();
+            u16::try_from(scene.control("dev_createSubnet", json!([kind])).await["netuid"].as_u64().unwrap()).unwrap();
         for name in ["//Bob", "//Charlie", "//Dave"] {
             let account = key(name).account();
             scene.control("dev_register", json!([scene.netuid, account, account])).await;
@@ -91,23 +115,23 @@ impl Scene {
         scene
     }
 
-    async fn control(&self, method: &str, params: Json) -> Json {
+    pub(super) async fn control(&self, method: &str, params: Json) -> Json {
         let mut given = RpcParams::new();
         params.as_array().unwrap().iter().for_each(|param| given.push(param).unwrap());
         let rpc = RpcClient::from_url(self.handle.url()).await.unwrap();
         rpc.request(method, given).await.unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
-    async fn set(&self, name: &str, value: impl Into<Json>) {
+    pub(super) async fn set(&self, name: &str, value: impl Into<Json>) {
         self.control("dev_setHyperparameter", json!([self.netuid, name, value.into()])).await;
     }
 
-    async fn blocks(&self, count: u32) {
+    pub(super) async fn blocks(&self, count: u32) {
         self.control("dev_newBlock", json!([count])).await;
     }
 
     /// A new ranking, in which this hotkey earns everything.
-    async fn pay(&self, name: &str) {
+    pub(super) async fn pay(&self, name: &str) {
         let body = json!({ "weights": { key(name).account().to_string(): 1.0 } });
         self.pipeline.report(SLUG, "service", body, FAR_MS).await.unwrap();
         let ranked = self.pipeline.rank(&self.facts().await.snapshot).await.unwrap();
@@ -115,7 +139,7 @@ impl Scene {
     }
 
     /// What a follower at the finalized head knows.
-    async fn facts(&self) -> Facts {
+    pub(super) async fn facts(&self) -> Facts {
         let finalized = self.client.finalized_head().await.unwrap();
         let metagraph = self.client.metagraph(self.netuid, finalized.hash).await.unwrap();
         let rules = self.client.weight_rules(self.netuid, finalized.hash).await.unwrap();
@@ -131,23 +155,24 @@ impl Scene {
         }
     }
 
-    fn weigher(&self, name: &str, facts: Option<Facts>) -> Weigher {
+    pub(super) fn weigher(&self, name: &str, facts: Option<Facts>) -> Weigher {
         Weigher {
             client: self.client.clone(),
             hotkey: Arc::new(key(name)),
             pipeline: self.pipeline.clone(),
             facts: watch::channel(facts).1,
-            policy: Policy { burn_uid: 0, interval_blocks: 1_000_000, recheck_ms: 100 },
+            policy: self.policy,
+            entropy: Arc::new(SystemEntropy),
         }
     }
 
     /// One look of the validator's weight setter with present facts.
-    async fn look(&self) -> Result<bool, Error> {
+    pub(super) async fn look(&self) -> Result<bool, Error> {
         self.weigher("//Bob", Some(self.facts().await)).look_and_tell().await
     }
 
     /// Every vector so far: state and reason.
-    async fn vectors(&self) -> Vec<(String, Option<String>)> {
+    pub(super) async fn vectors(&self) -> Vec<(String, Option<String>)> {
         let read = |conn: &rusqlite::Connection| {
             let mut statement = conn.prepare("SELECT state, detail FROM vectors ORDER BY id")?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
@@ -156,12 +181,12 @@ impl Scene {
         self.pipeline.store().db().read(read).await.unwrap()
     }
 
-    async fn states(&self) -> Vec<String> {
+    pub(super) async fn states(&self) -> Vec<String> {
         self.vectors().await.into_iter().map(|(state, _)| state).collect()
     }
 
     /// The code of the refusal that stands.
-    async fn refused(&self) -> Option<String> {
+    pub(super) async fn refused(&self) -> Option<String> {
         let read = |conn: &rusqlite::Connection| {
             let fault: Option<String> = rusqlite::OptionalExtension::optional(conn.query_row(
                 "SELECT fault FROM weight_refusals",
@@ -173,13 +198,18 @@ impl Scene {
         self.pipeline.store().db().read(read).await.unwrap()
     }
 
-    async fn set_by_bob(&self) -> BTreeMap<u16, u16> {
+    pub(super) async fn set_by_bob(&self) -> BTreeMap<u16, u16> {
         let head = self.client.finalized_head().await.unwrap();
         let uid = self.client.uid_of(self.netuid, &key("//Bob").account(), head.hash).await.unwrap().unwrap();
-        self.client.weights(self.netuid, uid, head.hash).await.unwrap().into_iter().collect()
+        self.client
+            .weights(storage_index(self.netuid, self.policy.mechanism), uid, head.hash)
+            .await
+            .unwrap()
+            .into_iter()
+            .collect()
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         let Self { tasks, handle, client, .. } = self;
         drop(client);
         handle.stop().await;
@@ -188,8 +218,8 @@ impl Scene {
 }
 
 /// Charlie is uid 2: the owner is 0, Bob 1.
-const CHARLIE: u16 = 2;
-const DAVE: u16 = 3;
+pub(super) const CHARLIE: u16 = 2;
+pub(super) const DAVE: u16 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_are_confirmed_once_they_are_read_back() {
@@ -260,7 +290,8 @@ async fn what_the_pool_refuses_is_not_signed_anew_before_it_is_dead() {
 async fn a_nonce_that_another_program_used_up_ends_the_letter() {
     let scene = Scene::new().await;
     scene.look().await.unwrap();
-    let call = Call::SetWeights { netuid: scene.netuid, uids: vec![DAVE], values: vec![1], version_key: 0 };
+    let call =
+        Call::SetWeights { netuid: scene.netuid, mechanism: 0, uids: vec![DAVE], values: vec![1], version_key: 0 };
     let other = scene.client.sign(&key("//Bob"), call, None).await.unwrap();
     scene.client.submit(&other).await.unwrap();
     scene.blocks(4).await;
@@ -281,7 +312,8 @@ async fn weights_that_do_not_stand_are_set_again() {
     scene.look().await.unwrap();
     scene.look().await.unwrap();
     scene.blocks(1).await;
-    let call = Call::SetWeights { netuid: scene.netuid, uids: vec![DAVE], values: vec![1], version_key: 0 };
+    let call =
+        Call::SetWeights { netuid: scene.netuid, mechanism: 0, uids: vec![DAVE], values: vec![1], version_key: 0 };
     let other = scene.client.sign(&key("//Bob"), call, None).await.unwrap();
     scene.client.submit(&other).await.unwrap();
     scene.blocks(4).await;
@@ -320,18 +352,19 @@ async fn what_forbids_weights_is_kept_until_it_is_over() {
     let stranger = scene.weigher("//Eve", Some(facts)).look_and_tell().await;
     assert!(matches!(stranger, Err(Error::Refused(_))), "{stranger:?}");
     assert_eq!(scene.refused().await.as_deref(), Some("validator_unregistered"));
-    scene.set("commit_reveal_weights_enabled", true).await;
+    let permit = |given: bool, stake_rao: u64| json!([scene.netuid, key("//Bob").account(), given, stake_rao]);
+    scene.control("dev_setPermit", permit(false, 0)).await;
     scene.blocks(3).await;
     for _ in 0..2 {
         assert!(matches!(scene.look().await, Err(Error::Refused(_))));
     }
-    assert_eq!(scene.refused().await.as_deref(), Some("chain_commit_reveal_on"));
+    assert_eq!(scene.refused().await.as_deref(), Some("chain_no_permit"));
     let kinds = |conn: &rusqlite::Connection| {
         let sql = "SELECT count(*) FROM events WHERE kind = 'weights_refused'";
         Ok::<_, pipeline::Error>(conn.query_row(sql, [], |row| row.get::<_, i64>(0))?)
     };
     assert_eq!(scene.pipeline.store().db().read(kinds).await.unwrap(), 2, "one event for each reason");
-    scene.set("commit_reveal_weights_enabled", false).await;
+    scene.control("dev_setPermit", permit(true, STAKE_RAO)).await;
     scene.blocks(3).await;
     assert!(scene.look().await.unwrap());
     assert_eq!(scene.refused().await, None);

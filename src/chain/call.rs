@@ -6,6 +6,7 @@
 use scale_value::{Composite, Value};
 
 use super::{Account, commitment::Field};
+use crate::ids::Digest;
 
 /// A call of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,16 +25,55 @@ pub enum Call {
         /// All fields of the new commitment: the old ones are gone afterwards.
         fields: Vec<Field>,
     },
-    /// Replaces the validator's weights in a subnet. Signed by the hotkey; free.
+    /// Replaces the validator's weights in a mechanism of a subnet. Signed by the hotkey; free.
     SetWeights {
         /// The subnet.
         netuid: u16,
+        /// The mechanism; 0 is the one that every subnet has.
+        mechanism: u8,
         /// Who is weighted.
         uids: Vec<u16>,
         /// The weight of each.
         values: Vec<u16>,
         /// The version that the validator claims to run.
         version_key: u64,
+    },
+    /// Promises weights by their hash, to be revealed in a later epoch. Signed by the hotkey; free.
+    CommitWeights {
+        /// The subnet.
+        netuid: u16,
+        /// The mechanism.
+        mechanism: u8,
+        /// The hash of the weights, of who sets them, and of a salt.
+        hash: Digest,
+    },
+    /// Shows weights that were promised by their hash. Signed by the hotkey; free.
+    RevealWeights {
+        /// The subnet.
+        netuid: u16,
+        /// The mechanism.
+        mechanism: u8,
+        /// Who is weighted.
+        uids: Vec<u16>,
+        /// The weight of each.
+        values: Vec<u16>,
+        /// The salt of the hash.
+        salt: Vec<u16>,
+        /// The version that the validator claims to run.
+        version_key: u64,
+    },
+    /// Promises weights as a ciphertext, which the chain itself opens in a later epoch. Signed by the hotkey; free.
+    CommitTimelocked {
+        /// The subnet.
+        netuid: u16,
+        /// The mechanism.
+        mechanism: u8,
+        /// The sealed weights.
+        ciphertext: Vec<u8>,
+        /// The beacon's round that opens them.
+        round: u64,
+        /// The version of commit-reveal that is meant.
+        version: u16,
     },
     /// Sends funds and keeps the sender's account alive. Signed by the sender, who pays.
     Transfer {
@@ -55,6 +95,9 @@ impl Call {
             Self::BurnedRegister { .. } => "SubtensorModule.burned_register",
             Self::SetCommitment { .. } => "Commitments.set_commitment",
             Self::SetWeights { .. } => "SubtensorModule.set_weights",
+            Self::CommitWeights { .. } => "SubtensorModule.commit_weights",
+            Self::RevealWeights { .. } => "SubtensorModule.reveal_weights",
+            Self::CommitTimelocked { .. } => "SubtensorModule.commit_timelocked_weights",
             Self::Transfer { .. } => "Balances.transfer_keep_alive",
         }
     }
@@ -72,19 +115,38 @@ impl Call {
                 let info = Value::named_composite([("fields", fields)]);
                 vec![("Commitments", "set_commitment", Composite::named([("netuid", number(*netuid)), ("info", info)]))]
             }
-            Self::SetWeights { netuid, uids, values, version_key } => {
-                let list = |numbers: &[u16]| Value::unnamed_composite(numbers.iter().copied().map(number));
-                let plain = [
+            Self::SetWeights { netuid, mechanism, uids, values, version_key } => {
+                let arguments = vec![
                     ("netuid", number(*netuid)),
                     ("dests", list(uids)),
                     ("weights", list(values)),
                     ("version_key", number(*version_key)),
                 ];
-                let with_mechanism = plain.clone().into_iter().chain([("mecid", number(0_u8))]);
-                vec![
-                    ("SubtensorModule", "set_mechanism_weights", Composite::named(with_mechanism)),
-                    ("SubtensorModule", "set_weights", Composite::named(plain)),
-                ]
+                in_mechanism(*mechanism, ["set_mechanism_weights", "set_weights"], arguments)
+            }
+            Self::CommitWeights { netuid, mechanism, hash } => {
+                let arguments = vec![("netuid", number(*netuid)), ("commit_hash", Value::from_bytes(hash.0))];
+                in_mechanism(*mechanism, ["commit_mechanism_weights", "commit_weights"], arguments)
+            }
+            Self::RevealWeights { netuid, mechanism, uids, values, salt, version_key } => {
+                let arguments = vec![
+                    ("netuid", number(*netuid)),
+                    ("uids", list(uids)),
+                    ("values", list(values)),
+                    ("salt", list(salt)),
+                    ("version_key", number(*version_key)),
+                ];
+                in_mechanism(*mechanism, ["reveal_mechanism_weights", "reveal_weights"], arguments)
+            }
+            Self::CommitTimelocked { netuid, mechanism, ciphertext, round, version } => {
+                let arguments = vec![
+                    ("netuid", number(*netuid)),
+                    ("commit", Value::from_bytes(ciphertext)),
+                    ("reveal_round", number(*round)),
+                    ("commit_reveal_version", number(*version)),
+                ];
+                let names = ["commit_timelocked_mechanism_weights", "commit_timelocked_weights"];
+                in_mechanism(*mechanism, names, arguments)
             }
             Self::Transfer { to, amount_rao } => vec![(
                 "Balances",
@@ -96,6 +158,20 @@ impl Call {
             )],
         }
     }
+}
+
+/// A call of the subnet pallet in its form that names a mechanism, and in the older one, which means mechanism 0.
+fn in_mechanism(mechanism: u8, [newer, older]: [&'static str; 2], arguments: Vec<(&'static str, Value)>) -> Vec<Form> {
+    let named = arguments.clone().into_iter().chain([("mecid", number(mechanism))]);
+    let mut forms = vec![("SubtensorModule", newer, Composite::named(named))];
+    if mechanism == 0 {
+        forms.push(("SubtensorModule", older, Composite::named(arguments)));
+    }
+    forms
+}
+
+fn list(numbers: &[u16]) -> Value {
+    Value::unnamed_composite(numbers.iter().copied().map(number))
 }
 
 fn number(value: impl Into<u128>) -> Value {

@@ -212,7 +212,10 @@ async fn rules_take_the_chains_own_defaults() {
     chain.grow(changes.done(), vec![]);
     let client = chain.client().await;
     let rules = client.weight_rules(1, chain.head()).await.unwrap();
-    assert_eq!((rules.n, rules.block, rules.commit_reveal, rules.has_mechanisms), (5, 1, false, true));
+    assert_eq!(
+        (rules.n, rules.block, rules.commit_reveal, (rules.mechanisms, rules.has_timelock)),
+        (5, 1, false, (1, true))
+    );
     assert_eq!((rules.min_allowed, rules.max_limit, rules.rate_limit_blocks, rules.version_key), (1024, 65535, 100, 0));
     assert_eq!((rules.tempo_blocks, rules.burn_rao, rules.next_epoch_block()), (360, 100_000_000, Some(361)));
     assert_eq!(client.burn_cost(1, chain.head()).await.unwrap(), 100_000_000);

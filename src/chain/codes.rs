@@ -174,10 +174,52 @@ pub(super) const WEIGHTS_INVALID: Code = Code::new(
 );
 /// Commit-reveal is on.
 pub(super) const COMMIT_REVEAL_ON: Code = Code::new(
-    Class::Operator,
+    Class::Infra,
     "chain_commit_reveal_on",
-    "the subnet hides weights until they are revealed, which this version cannot do",
-    "have the subnet's owner switch commit-reveal off, or use a version that supports it",
+    "the subnet hides weights until they are revealed, and plain ones do not count there",
+    "nothing to do: the weights are decided anew and committed",
+);
+/// Commit-reveal is off.
+pub(super) const COMMIT_REVEAL_OFF: Code = Code::new(
+    Class::Infra,
+    "chain_commit_reveal_off",
+    "the subnet takes no hidden weights now",
+    "nothing to do: the weights are decided anew and set plainly",
+);
+/// Another version of commit-reveal.
+pub(super) const COMMIT_VERSION: Code = Code::new(
+    Class::Operator,
+    "chain_commit_version",
+    "the chain takes sealed weights in a form that this version does not write",
+    "set `weights.commit` to \"auto\" or \"hash\", or upgrade waag",
+);
+/// Too many commits wait.
+pub(super) const COMMITS_OPEN: Code = Code::new(
+    Class::Infra,
+    "chain_commits_open",
+    "as many committed weights of this hotkey wait to be revealed as the chain allows",
+    "look with `waag weights show` whether another program commits with the same hotkey; it is tried again",
+);
+/// The round has passed.
+pub(super) const REVEAL_ROUND: Code = Code::new(
+    Class::Infra,
+    "chain_reveal_round",
+    "the beacon's round for which the weights were sealed has passed",
+    "check this machine's clock; the weights are sealed anew",
+);
+/// A reveal that the chain does not take.
+pub(super) const REVEAL_REFUSED: Code = Code::new(
+    Class::Infra,
+    "chain_reveal_refused",
+    "the chain does not take the reveal of committed weights now",
+    "it is sent again as long as the epoch of the reveal lasts",
+);
+/// There is no such mechanism.
+pub(super) const MECHANISM_MISSING: Code = Code::new(
+    Class::Operator,
+    "chain_mechanism_missing",
+    "the subnet has no mechanism of that number",
+    "correct `weights.mechanism`; `waag weights show` says how many there are",
 );
 /// Included and failed for a reason without a code of its own.
 pub(super) const CALL_FAILED: Code = Code::new(
@@ -329,6 +371,12 @@ pub const CODES: &[Code] = &[
     VERSION_KEY,
     WEIGHTS_INVALID,
     COMMIT_REVEAL_ON,
+    COMMIT_REVEAL_OFF,
+    COMMIT_VERSION,
+    COMMITS_OPEN,
+    REVEAL_ROUND,
+    REVEAL_REFUSED,
+    MECHANISM_MISSING,
     CALL_FAILED,
     COMMITMENT_MALFORMED,
     COMMITMENT_FULL,
@@ -362,7 +410,18 @@ pub(super) fn code_of(chain_name: &str) -> Code {
         | "TooManyRegistrationsThisBlock"
         | "TooManyRegistrationsThisInterval" => REGISTRATION_CLOSED,
         "NonAssociatedColdKey" => WRONG_COLDKEY,
-        "SubnetNotExists" | "MechanismDoesNotExist" | "CanNotSetRootNetworkWeights" => SUBNET_MISSING,
+        "SubnetNotExists" | "CanNotSetRootNetworkWeights" => SUBNET_MISSING,
+        "MechanismDoesNotExist" => MECHANISM_MISSING,
+        super::weights::COMMIT_REVEAL => COMMIT_REVEAL_ON,
+        "CommitRevealDisabled" => COMMIT_REVEAL_OFF,
+        "IncorrectCommitRevealVersion" => COMMIT_VERSION,
+        "TooManyUnrevealedCommits" => COMMITS_OPEN,
+        "InvalidRevealRound" => REVEAL_ROUND,
+        "NoWeightsCommitFound"
+        | "ExpiredWeightCommit"
+        | "InvalidRevealCommitHashNotMatch"
+        | "RevealTooEarly"
+        | "CommitNotInRevealRange" => REVEAL_REFUSED,
         "NotEnoughStakeToSetWeights" => STAKE_TOO_LOW,
         "NotEnoughBalanceToStake" | "BalanceTooLow" | "Payment" | "FundsUnavailable" => BALANCE_TOO_LOW,
         "NeuronNoValidatorPermit" => NO_PERMIT,

@@ -6,8 +6,8 @@ use serde_json::{Value as Json, json};
 use subxt_rpcs::client::RpcParams;
 
 use super::{
-    BlockRef, Call, Client, Error, Field, Followed, Found, Keypair, Options, Outcome, ReadBack, Sealed, Signed,
-    merge_fields, preflight, read_back,
+    BlockRef, Call, Client, Error, Field, Followed, Found, Keypair, Options, Outcome, Proposal, ReadBack, Sealed,
+    Signed, Way, merge_fields, preflight, read_back,
 };
 use crate::{
     actors::Tasks,
@@ -149,10 +149,11 @@ async fn refusals_carry_the_chains_own_names() {
 /// Sets weights as `hotkey` and compares the chain's verdict with the pre-flight's.
 async fn both_verdicts(net: &Net, netuid: u16, hotkey: &Keypair, uids: &[u16], values: &[u16], version_key: u64) {
     let head = net.client.best_head().await.unwrap();
-    let metagraph = net.client.metagraph(netuid, head.hash).await.unwrap();
     let rules = net.client.weight_rules(netuid, head.hash).await.unwrap();
-    let ours = preflight(&metagraph, &rules, &hotkey.account(), uids, values, version_key, head.number + 1);
-    let call = Call::SetWeights { netuid, uids: uids.to_vec(), values: values.to_vec(), version_key };
+    let caller = net.client.validator(netuid, 0, &hotkey.account(), head.hash).await.unwrap();
+    let proposal = Proposal { way: Way::Plain, uids, weights: values, version_key, now: head.number + 1 };
+    let ours = preflight(&rules, &caller, &proposal);
+    let call = Call::SetWeights { netuid, mechanism: 0, uids: uids.to_vec(), values: values.to_vec(), version_key };
     let chains = net.send(hotkey, call).await;
     match (ours, chains) {
         (Ok(()), Ok(_)) => {}
@@ -198,6 +199,65 @@ async fn the_preflight_says_what_the_chain_says() {
     net.end().await;
 }
 
+/// Commits as `hotkey` and compares the chain's verdict with the pre-flight's. Answers the name that both say.
+async fn both_commit(net: &Net, netuid: u16, mechanism: u8, hotkey: &Keypair, way: Way) -> String {
+    let head = net.client.best_head().await.unwrap();
+    let rules = net.client.weight_rules(netuid, head.hash).await.unwrap();
+    let caller = net.client.validator(netuid, mechanism, &hotkey.account(), head.hash).await.unwrap();
+    let proposal = Proposal { way, uids: &[0], weights: &[65535], version_key: 0, now: head.number + 1 };
+    let ours = preflight(&rules, &caller, &proposal);
+    let call = match way {
+        Way::Hash => Call::CommitWeights { netuid, mechanism, hash: Digest([7; 32]) },
+        // What is in it shows at the reveal only.
+        _ => Call::CommitTimelocked { netuid, mechanism, ciphertext: vec![1; 300], round: 1 << 40, version: 4 },
+    };
+    match (ours, net.send(hotkey, call).await) {
+        (Ok(()), Ok(_)) => "ok".to_owned(),
+        (Err(ours), Err(chains)) => {
+            let named = chains.chain_name().unwrap_or_default().to_owned();
+            let same = named == ours.name || chains.code() == super::codes::code_of(ours.name);
+            assert!(same, "we say {ours}, the chain says {named}");
+            ours.name.to_owned()
+        }
+        (ours, chains) => panic!("{way:?}: we say {ours:?}, the chain says {chains:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_preflight_of_a_commit_says_what_the_chain_says() {
+    for way in [Way::Hash, Way::Timelocked] {
+        let net = Net::with(Blocks::Instant).await;
+        let netuid = net.subnet().await;
+        let validator = key("//Validator");
+        net.send(&key("//Bob"), register(netuid, &validator)).await.unwrap();
+        net.control("dev_setPermit", json!([netuid, validator.account(), true])).await;
+        let set = async |name: &str, value: Json| {
+            net.control("dev_setHyperparameter", json!([netuid, name, value])).await;
+        };
+        assert_eq!(both_commit(&net, netuid, 0, &validator, way).await, "CommitRevealDisabled");
+        set("commit_reveal_weights_enabled", json!(true)).await;
+        set("tempo", json!(200)).await;
+        assert_eq!(both_commit(&net, netuid, 1, &validator, way).await, "MechanismDoesNotExist");
+        assert_eq!(both_commit(&net, netuid, 0, &key("//Charlie"), way).await, "HotKeyNotRegisteredInSubNet");
+        assert_eq!(both_commit(&net, netuid, 0, &validator, way).await, "ok");
+        set("weights_set_rate_limit", json!(50)).await;
+        assert_eq!(both_commit(&net, netuid, 0, &validator, way).await, "CommittingWeightsTooFast");
+        set("weights_set_rate_limit", json!(0)).await;
+        for _ in 1..10 {
+            assert_eq!(both_commit(&net, netuid, 0, &validator, way).await, "ok");
+        }
+        assert_eq!(both_commit(&net, netuid, 0, &validator, way).await, "TooManyUnrevealedCommits");
+        let head = net.client.best_head().await.unwrap();
+        let found = net.client.validator(netuid, 0, &validator.account(), head.hash).await.unwrap();
+        assert_eq!(found.commits.len(), 10);
+        for _ in 0..6 {
+            net.control("dev_newBlock", json!([70])).await;
+        }
+        assert_eq!(both_commit(&net, netuid, 0, &validator, way).await, "ok", "they have expired");
+        net.end().await;
+    }
+}
+
 #[tokio::test]
 async fn weights_are_read_back_as_they_were_sent() {
     let net = Net::with(Blocks::Instant).await;
@@ -207,7 +267,8 @@ async fn weights_are_read_back_as_they_were_sent() {
     net.control("dev_setPermit", json!([netuid, validator.account(), true])).await;
     let (uids, values) = (vec![0, 1], vec![65535, 12345]);
     let sent: Vec<(u16, u16)> = uids.iter().copied().zip(values.iter().copied()).collect();
-    let block = net.send(&validator, Call::SetWeights { netuid, uids, values, version_key: 0 }).await.unwrap();
+    let block =
+        net.send(&validator, Call::SetWeights { netuid, mechanism: 0, uids, values, version_key: 0 }).await.unwrap();
     let uid = client.uid_of(netuid, &validator.account(), block.hash).await.unwrap().unwrap();
     let stored = client.weights(netuid, uid, block.hash).await.unwrap();
     assert_eq!(read_back(&sent, &stored), ReadBack::Equal);

@@ -19,6 +19,7 @@ mod runtime;
 mod sealed;
 mod sign;
 pub mod timelock;
+mod validator;
 pub mod wallet;
 mod weights;
 
@@ -42,8 +43,9 @@ pub use metagraph::{Metagraph, Neuron};
 pub use reads::BlockNews;
 pub use sealed::{SealError, Sealed, Slug, merge_fields};
 pub use sign::{ERA_BLOCKS, Found, Outcome, Signed};
+pub use validator::{CommitForm, OpenCommit, Validator, commit_hash, storage_index};
 pub use wallet::{Wallet, WalletError};
-pub use weights::{ReadBack, Refusal, WeightRules, preflight, read_back};
+pub use weights::{Hiding, Proposal, ReadBack, Refusal, TIMELOCK_VERSION, Way, WeightRules, preflight, read_back};
 
 /// An account of the chain: hotkeys and coldkeys are the same kind of key and are written the same way.
 pub type Account = crate::ids::Hotkey;

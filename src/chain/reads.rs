@@ -173,9 +173,15 @@ impl Client {
         let since_step = of("BlocksSinceLastStep")?;
         let owner = of("SubnetOwnerHotkey")?;
         let burn = of("Burn")?;
+        let epoch_index = of("SubnetEpochIndex")?;
+        let mechanisms = of("MechanismCountCurrent")?;
+        let reveal_period = of("RevealPeriodEpochs")?;
+        let commit_version = batch.add(Item::subnet("CommitRevealWeightsVersion"), ())?;
         let threshold = batch.add(Item::subnet("StakeThreshold"), ())?;
         let number = batch.add(Item { pallet: "System", name: "Number" }, ())?;
-        let has_mechanisms = batch.runtime().has_call("SubtensorModule", "set_mechanism_weights");
+        let has_timelock = ["commit_timelocked_mechanism_weights", "commit_timelocked_weights"]
+            .iter()
+            .any(|name| batch.runtime().has_call("SubtensorModule", name));
         let values = batch.read(self).await?;
         if !values.need::<bool>(added)? {
             return Err(Error::SubnetMissing { netuid, block: at });
@@ -196,24 +202,29 @@ impl Client {
             owner_hotkey: values.get::<[u8; 32]>(owner)?.map(Hotkey),
             burn_rao: values.need(burn)?,
             stake_threshold_rao: values.need(threshold)?,
-            has_mechanisms,
+            mechanisms: values.need(mechanisms)?,
+            commit_version: values.need(commit_version)?,
+            reveal_period_epochs: values.need(reveal_period)?,
+            epoch_index: values.need(epoch_index)?,
+            has_timelock,
         })
     }
 
-    /// The weights that a validator has set, as the chain stores them: uid and value.
+    /// The weights that a validator has set, as the chain stores them: uid and value. The index is a subnet's, or that
+    /// of one of its mechanisms.
     ///
     /// # Errors
     /// When the chain cannot be read.
-    pub async fn weights(&self, netuid: u16, uid: u16, at: Digest) -> Result<Vec<(u16, u16)>, Error> {
-        Ok(self.stored(Item::subnet("Weights"), (netuid, uid), at).await?.unwrap_or_default())
+    pub async fn weights(&self, index: u16, uid: u16, at: Digest) -> Result<Vec<(u16, u16)>, Error> {
+        Ok(self.stored(Item::subnet("Weights"), (index, uid), at).await?.unwrap_or_default())
     }
 
-    /// The block of a neuron's last weights; 0 when it has none.
+    /// The block of a neuron's last weights; 0 when it has none. The index is as for [`Client::weights`].
     ///
     /// # Errors
     /// When the chain cannot be read.
-    pub async fn last_update(&self, netuid: u16, uid: u16, at: Digest) -> Result<u64, Error> {
-        let all: Vec<u64> = self.stored(Item::subnet("LastUpdate"), (netuid,), at).await?.unwrap_or_default();
+    pub async fn last_update(&self, index: u16, uid: u16, at: Digest) -> Result<u64, Error> {
+        let all: Vec<u64> = self.stored(Item::subnet("LastUpdate"), (index,), at).await?.unwrap_or_default();
         Ok(all.get(usize::from(uid)).copied().unwrap_or_default())
     }
 

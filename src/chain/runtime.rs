@@ -153,6 +153,12 @@ impl Runtime {
         self.metadata.pallet_by_name(pallet).is_some_and(|pallet| pallet.call_variant_by_name(name).is_some())
     }
 
+    /// A constant that is a number of eight bytes; `None` where the runtime has no such one.
+    pub(super) fn constant_u64(&self, pallet: &str, name: &str) -> Option<u64> {
+        let bytes = self.metadata.pallet_by_name(pallet)?.constant_by_name(name)?.value();
+        bytes.try_into().ok().map(u64::from_le_bytes)
+    }
+
     /// The call as subxt encodes it, in the newest of the forms that this runtime has.
     pub(super) fn payload(&self, call: &Call) -> Result<subxt::tx::DynamicPayload<scale_value::Composite<()>>, Error> {
         for (pallet, name, arguments) in call.forms() {

@@ -153,9 +153,9 @@ impl Beacon {
 
     /// The round for weights that are committed now and revealed in the epoch beginning at `reveal_block`.
     #[must_use]
-    pub const fn round_for_weights(&self, now_s: u64, block: u64, reveal_block: u64, block_s: u64) -> u64 {
+    pub const fn round_for_weights(&self, now_ms: u64, block: u64, reveal_block: u64, block_ms: u64) -> u64 {
         let wait_blocks = reveal_block.saturating_add(MARGIN_BLOCKS).saturating_sub(block);
-        self.round_for(now_s.saturating_add(wait_blocks.saturating_mul(block_s)))
+        self.round_for(now_ms.saturating_add(wait_blocks.saturating_mul(block_ms)) / 1000)
     }
 
     /// Whether a signature is this beacon's for a round.

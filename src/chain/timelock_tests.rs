@@ -103,7 +103,7 @@ fn rounds_and_times_belong_together() {
     // As the public tool: floor((now + 10 blocks of 12 s - genesis) / 3).
     assert_eq!(quicknet.round_for(genesis_s + 7 + 120), 42);
     assert_eq!(quicknet.round_for(0), 0);
-    assert_eq!(quicknet.round_for_weights(genesis_s, 105, 460, 12), (460 + 3 - 105) * 4);
+    assert_eq!(quicknet.round_for_weights(genesis_s * 1000, 105, 460, 12_000), (460 + 3 - 105) * 4);
 }
 
 #[test]

@@ -209,6 +209,7 @@ fn recorded_call(recorded: &Json) -> Option<Call> {
         "burned_register" => Some(Call::BurnedRegister { netuid: netuid(), hotkey: account(&params["hotkey"]) }),
         "set_weights" => Some(Call::SetWeights {
             netuid: netuid(),
+            mechanism: 0,
             uids: list("dests"),
             values: list("weights"),
             version_key: number("version_key"),
@@ -256,9 +257,21 @@ fn calls_without_a_recording_follow_the_sheet() {
             let call = Call::SetCommitment { netuid: 1, fields: vec![field.clone()] };
             assert_eq!(call_bytes(&runtime, &call)[5..], field.encode().unwrap());
         }
-        let call = Call::SetWeights { netuid: 1, uids: vec![0, 1], values: vec![100, 200], version_key: 5 };
+        let call =
+            Call::SetWeights { netuid: 1, mechanism: 0, uids: vec![0, 1], values: vec![100, 200], version_key: 5 };
         let arguments = (1_u16, 0_u8, vec![0_u16, 1], vec![100_u16, 200], 5_u64).encode();
         assert_eq!(call_bytes(&runtime, &call), [&[7, 119][..], &arguments].concat());
+        let (hash, ciphertext) = (Digest([9; 32]), vec![1_u8, 2, 3]);
+        let call = Call::CommitWeights { netuid: 1, mechanism: 2, hash };
+        let arguments = (1_u16, 2_u8, hash.0).encode();
+        assert_eq!(call_bytes(&runtime, &call), [&[7, 115][..], &arguments].concat());
+        let arguments = (1_u16, 2_u8, vec![0_u16], vec![7_u16], vec![5_u16, 6], 4_u64).encode();
+        let (uids, values, salt) = (vec![0], vec![7], vec![5, 6]);
+        let call = Call::RevealWeights { netuid: 1, mechanism: 2, uids, values, salt, version_key: 4 };
+        assert_eq!(call_bytes(&runtime, &call), [&[7, 116][..], &arguments].concat());
+        let arguments = (1_u16, 2_u8, ciphertext.clone(), 99_u64, 4_u16).encode();
+        let call = Call::CommitTimelocked { netuid: 1, mechanism: 2, ciphertext, round: 99, version: 4 };
+        assert_eq!(call_bytes(&runtime, &call), [&[7, 118][..], &arguments].concat());
     }
 }
 

@@ -11,14 +11,14 @@ use tracing::{info, warn};
 
 use super::{Configured, Context, Failure, devnet as chain_verb, exit::ENDED};
 use crate::{
-    actors::{self, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers},
-    chain::{self, Account, Client, Keypair},
+    actors::{self, Beacon, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers},
+    chain::{self, Account, Client, Hiding, Keypair},
     clock::Clock,
-    config::{Profile, Settings},
+    config::{Profile, Settings, settings},
     devnet::{self, Blocks},
     engine::Engine,
     fault::{Class, Code},
-    ids::Entropy as _,
+    ids::{Entropy as _, SystemEntropy},
     pipeline::{
         Challenge, Challenges, Pipeline, Released,
         points::{Point, Points},
@@ -40,6 +40,8 @@ const CONNECT_MS_MAX: u64 = 15_000;
 const BLOCK_MS: u64 = 12_000;
 /// Bytes of a key of our own: the one by which observations are chosen, the seed of the own chain's validator.
 const KEY_BYTES: usize = 32;
+/// The network whose beacon is the chain's own.
+const DEVNET: &str = "devnet";
 /// The name of this machine's workers.
 const MACHINE: &str = "local";
 /// Unfinalized blocks apart, how far the own chain may be ahead of what the appliance took in: within what counts as
@@ -211,11 +213,8 @@ impl Appliance {
         hotkey: Option<Arc<Keypair>>,
         (facts, seen): (watch::Sender<Option<Facts>>, watch::Receiver<Option<Facts>>),
     ) {
-        let policy = WeightPolicy {
-            burn_uid: settings.weights.burn_uid,
-            interval_blocks: settings.weights.interval_blocks,
-            recheck_ms: if self.own_chain.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms },
-        };
+        let recheck_ms = if self.own_chain.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms };
+        let policy = WeightPolicy { recheck_ms, ..weight_policy(settings, self.own_chain.is_some()) };
         let options = chain::Options {
             request_timeout_ms: settings.network.request_timeout_ms,
             clock: Arc::clone(&context.clock),
@@ -227,8 +226,9 @@ impl Appliance {
             let Some(client) = connect(options, clock, token.clone()).await else { return Ok(()) };
             match hotkey {
                 Some(hotkey) => {
-                    let weigher =
-                        Weigher { client: client.clone(), hotkey, pipeline: pipeline.clone(), facts: seen, policy };
+                    let (client, pipeline) = (client.clone(), pipeline.clone());
+                    let entropy = Arc::new(SystemEntropy);
+                    let weigher = Weigher { client, hotkey, pipeline, facts: seen, policy, entropy };
                     tasks.spawn("weight setter", weigher.run(token.clone()));
                 }
                 None => warn!("no hotkey: everything is ranked, and no weights are set"),
@@ -317,6 +317,29 @@ impl OwnChain {
         let validator = Arc::new(Keypair::from_seed(&seed).map_err(|error| error.fault())?);
         chain_verb::prepare(&node.url(), settings.network.netuid, &owner, &validator.account()).await?;
         Ok(Self { node: Arc::new(node), tasks, validator })
+    }
+}
+
+/// How weights are set under these settings; on a devnet they are sealed for the chain's own beacon.
+pub fn weight_policy(settings: &Settings, is_own_chain: bool) -> WeightPolicy {
+    let weights = settings.weights;
+    let is_devnet = is_own_chain || settings.network.name == DEVNET;
+    WeightPolicy {
+        burn_uid: weights.burn_uid,
+        interval_blocks: weights.interval_blocks,
+        recheck_ms: weights.recheck_ms,
+        mechanism: weights.mechanism,
+        version_key: weights.version_key,
+        hiding: match weights.commit {
+            settings::Commit::Auto => Hiding::Auto,
+            settings::Commit::Timelocked => Hiding::Timelocked,
+            settings::Commit::Hash => Hiding::Hash,
+        },
+        beacon: match settings.network.beacon {
+            settings::Beacon::Auto if is_devnet => Beacon::Chain,
+            settings::Beacon::Chain => Beacon::Chain,
+            settings::Beacon::Auto | settings::Beacon::Quicknet => Beacon::Quicknet,
+        },
     }
 }
 

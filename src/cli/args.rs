@@ -176,6 +176,8 @@ pub enum Verb {
     Why(super::why::Args),
     /// Recompute a ranking and its weights from their evidence
     Verify(super::verify::Args),
+    /// Validator: what the weights on chain are, set them by hand, what was set from here
+    Weights(super::weights::Args),
     /// The keys on this machine: list, show, make, sign, verify
     Wallet(super::wallet::Args),
     /// Look at everything that this machine needs, and say what is wrong

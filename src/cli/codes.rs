@@ -1,6 +1,6 @@
 //! Every code of the program, gathered from the rooms that raise them.
 
-use super::{appliance, demo, devnet as ground, exit, init, miner, verify, wallet};
+use super::{appliance, demo, devnet as ground, exit, init, miner, verify, wallet, weights as weights_verb};
 use crate::{
     actors, artifact, auth, chain, config, dedup, devnet, engine, fault::Code, gym, intake, pipeline, server, store,
     weights,
@@ -29,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         actors::WORKER_CODES,
         demo::play::CODES,
         appliance::CODES,
+        weights_verb::CODES,
     ];
     let own: &[&'static Code] =
         &[&init::SETTINGS_EXIST, &ground::CONTROL_REFUSED, &verify::ARTIFACTS_UNREADABLE, &wallet::SIGNATURE_WRONG];

@@ -285,12 +285,13 @@ async fn subnet(context: &Context, settings: &Settings, client: &Client, head: &
                 return vec![Line::fault(what, &error.fault()), wallet_file(context, settings).0];
             }
         };
-    let found = format!("{netuid} with {} neurons, tempo {}", metagraph.neurons.len(), rules.tempo_blocks);
-    let mut lines = vec![if rules.commit_reveal {
-        Line::fail(what, format!("{found}, commit-reveal on"), "this version sets weights only with commit-reveal off")
-    } else {
-        Line::ok(what, found)
-    }];
+    let hidden = if rules.commit_reveal { ", weights are hidden until their reveal" } else { "" };
+    let found = format!("{netuid} with {} neurons, tempo {}{hidden}", metagraph.neurons.len(), rules.tempo_blocks);
+    let mut lines = vec![Line::ok(what, found)];
+    if settings.weights.mechanism >= rules.mechanisms {
+        let found = format!("`weights.mechanism` is {} of {}", settings.weights.mechanism, rules.mechanisms);
+        lines.push(Line::fail("mechanism", found, "they are counted from 0; correct the setting"));
+    }
     let (line, account) = wallet_file(context, settings);
     lines.push(line);
     if let Some(account) = account {

@@ -31,6 +31,7 @@ pub mod status;
 pub mod up;
 pub mod verify;
 pub mod wallet;
+pub mod weights;
 pub mod why;
 mod words;
 
@@ -84,6 +85,7 @@ async fn dispatch(context: &Context, verb: Verb) -> Outcome {
         Verb::Status(args) => status::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
         Verb::Verify(args) => verify::run(context, &args).await,
+        Verb::Weights(args) => weights::run(context, &args).await,
         Verb::Wallet(args) => wallet::run(context, &args),
         Verb::Doctor(args) => doctor::run(context, &args).await,
         Verb::Bench(args) => bench::run(context, &args).await,

@@ -23,6 +23,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("network.name", Kind::Network),
     ("network.endpoints", Kind::Urls(NODE_SCHEMES)),
     ("network.request_timeout_ms", Kind::Whole(100, 600_000)),
+    ("network.beacon", Kind::Word(&["auto", "chain", "quicknet"])),
     ("wallet.name", Kind::FileName),
     ("wallet.hotkey", Kind::FileName),
     ("wallet.path", Kind::Path),
@@ -46,6 +47,9 @@ const KEYS: &[(&str, Kind)] = &[
     ("weights.burn_uid", Kind::Whole(0, 65_535)),
     ("weights.interval_blocks", Kind::Whole(0, 1_000_000)),
     ("weights.recheck_ms", Kind::Whole(100, 3_600_000)),
+    ("weights.mechanism", Kind::Whole(0, 15)),
+    ("weights.commit", Kind::Word(&["auto", "timelocked", "hash"])),
+    ("weights.version_key", Kind::Whole(0, i64::MAX)),
     ("onnx.library", Kind::PathOrNone),
     ("log.format", Kind::Word(&["text", "json"])),
     ("log.level", Kind::Text),
@@ -96,6 +100,20 @@ pub struct Network {
     pub endpoints: Vec<String>,
     /// Milliseconds after which a request counts as failed.
     pub request_timeout_ms: u64,
+    /// For which beacon weights are sealed.
+    pub beacon: Beacon,
+}
+
+/// For which beacon weights are sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Beacon {
+    /// The chain's own on a devnet, quicknet elsewhere.
+    Auto,
+    /// The one that the chain names, by the chain's time.
+    Chain,
+    /// drand's quicknet, by this machine's clock.
+    Quicknet,
 }
 
 /// Whose keys are used.
@@ -228,6 +246,24 @@ pub struct Weights {
     pub interval_blocks: u64,
     /// Milliseconds between two looks.
     pub recheck_ms: u64,
+    /// The mechanism whose weights are set.
+    pub mechanism: u8,
+    /// How weights are hidden where the subnet wants them hidden.
+    pub commit: Commit,
+    /// The version key that is claimed, where the subnet asks for no higher one.
+    pub version_key: u64,
+}
+
+/// How weights are hidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Commit {
+    /// As the chain's version of commit-reveal is made for.
+    Auto,
+    /// Sealed; the chain opens them.
+    Timelocked,
+    /// By hash; this program reveals them.
+    Hash,
 }
 
 /// The ONNX backend.

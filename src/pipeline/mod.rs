@@ -16,6 +16,7 @@ mod outbox;
 mod plans;
 pub mod points;
 mod ranker;
+mod reveals;
 mod runs;
 pub mod scheduler;
 mod story;
@@ -43,11 +44,15 @@ pub use outbox::Letter;
 pub use plans::{Claim, REPLICA_LEASE_MS, Taken};
 use points::{Point, Points};
 pub use ranker::{Registered, Snapshot, Stored, newest as newest_ranking};
+pub use reveals::LETTER as REVEAL_LETTER;
 pub use runs::Due;
 pub use story::{AttemptLine, Story, VerdictLine};
 pub use submissions::{Submission, load as load_submission};
 pub use sweep::{Released, Swept};
-pub use vectors::{ChainSide, LETTER as WEIGHTS_LETTER, LastVector, StoredVector};
+pub use vectors::{
+    ChainSide, Decision, LETTER as WEIGHTS_LETTER, LastVector, Sending, StoredVector, VECTORS_MAX,
+    vectors as stored_vectors,
+};
 
 use crate::{
     clock::Clock,

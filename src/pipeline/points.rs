@@ -50,10 +50,38 @@ words! {
         ExtrinsicSent = "extrinsic_sent",
         /// The extrinsic's sending is recorded; its effect was not read back.
         ExtrinsicRecorded = "extrinsic_recorded",
+        /// A commit of hidden weights was found on chain; that is not recorded.
+        CommitFound = "commit_found",
+        /// A commit of hidden weights is recorded.
+        CommitRecorded = "commit_recorded",
+        /// The reveal of hidden weights is signed; nothing is committed.
+        RevealDecided = "reveal_decided",
+        /// The reveal of hidden weights is committed; nothing was sent.
+        RevealRecorded = "reveal_recorded",
+        /// Hidden weights were found to be gone without effect; that is not recorded.
+        DropFound = "drop_found",
+        /// That hidden weights had no effect is recorded.
+        DropRecorded = "drop_recorded",
         /// The weights were read back equal; that is not recorded.
         ReadBack = "read_back",
         /// The confirmation is recorded.
         Confirmed = "confirmed",
+    }
+}
+
+impl Point {
+    /// Whether it comes only where weights are hidden before they count.
+    #[must_use]
+    pub const fn is_of_hidden_weights(self) -> bool {
+        matches!(
+            self,
+            Self::CommitFound
+                | Self::CommitRecorded
+                | Self::RevealDecided
+                | Self::RevealRecorded
+                | Self::DropFound
+                | Self::DropRecorded
+        )
     }
 }
 
@@ -68,7 +96,16 @@ struct Armed {
     point: Point,
     /// How many times the point may be passed first.
     passes: AtomicU32,
-    marker: PathBuf,
+    stop: Stop,
+}
+
+#[derive(Debug)]
+enum Stop {
+    /// For good, after writing this file.
+    Marked(PathBuf),
+    /// By unwinding, so that a test in this process can go on from there.
+    #[cfg(test)]
+    Unwound,
 }
 
 impl Points {
@@ -76,7 +113,13 @@ impl Points {
     /// file. Whoever armed it then kills the process.
     #[must_use]
     pub const fn armed(point: Point, passes: u32, marker: PathBuf) -> Self {
-        Self { armed: Some(Armed { point, passes: AtomicU32::new(passes), marker }) }
+        Self { armed: Some(Armed { point, passes: AtomicU32::new(passes), stop: Stop::Marked(marker) }) }
+    }
+
+    /// Unwinds from this point, the first time it is reached.
+    #[cfg(test)]
+    pub const fn unwinding(point: Point) -> Self {
+        Self { armed: Some(Armed { point, passes: AtomicU32::new(0), stop: Stop::Unwound }) }
     }
 
     /// Passes the point, or stops there for good.
@@ -90,8 +133,12 @@ impl Points {
             return;
         }
         tracing::warn!(point = point.as_str(), "stopping at an armed breakpoint");
-        // The test waits for this file; without it the test fails by its own bound.
-        drop(std::fs::write(&armed.marker, point.as_str()));
+        match &armed.stop {
+            // The test waits for this file; without it the test fails by its own bound.
+            Stop::Marked(marker) => drop(std::fs::write(marker, point.as_str())),
+            #[cfg(test)]
+            Stop::Unwound => std::panic::resume_unwind(Box::new(point)),
+        }
         loop {
             std::thread::park();
         }

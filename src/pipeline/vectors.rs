@@ -1,10 +1,10 @@
-//! Weight vectors: what was decided, sent and read back.
+//! Weight vectors: what was decided, sent, committed and read back.
 //!
-//! Owns the evidence of a vector, its row and its letter in the outbox, written in one transaction. Refuses to speak to
-//! the chain: the weight setter, an actor, signs, sends and reads back, and tells the outcome.
+//! Owns the evidence of a vector, its row and its letters in the outbox, written in one transaction. Refuses to speak
+//! to the chain: the weight setter, an actor, signs, sends and reads back, and tells the outcome.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     submissions::{self, parsed},
 };
 use crate::{
+    chain::Way,
     clock::UnixMs,
     fault::Fault,
     ids::{Digest, Priority, RunId, SubmissionId},
@@ -26,6 +27,49 @@ use crate::{
 
 /// The kind of letter that carries a signed weight extrinsic.
 pub const LETTER: &str = "weights";
+/// Vectors of one listing.
+pub const VECTORS_MAX: u32 = 1000;
+
+/// How a vector goes to the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sending {
+    /// Plainly or hidden.
+    pub way: Way,
+    /// The mechanism it is for.
+    pub mechanism: u8,
+    /// The version that the validator claims to run.
+    pub version_key: u64,
+    /// The beacon's round that opens it, where it is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<u64>,
+    /// The hash that was committed, where it is hidden by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Digest>,
+    /// The salt of that hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub salt: Vec<u16>,
+}
+
+/// A vector to be written down, with the signed extrinsic that sets or commits it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The subnet.
+    pub netuid: u16,
+    /// The block of the snapshot it was made at.
+    pub block: u64,
+    /// The vector.
+    pub vector: Vector,
+    /// The versions of the rankings it was made from; empty for one that was made by hand.
+    pub rankings: Value,
+    /// The digest of its evidence.
+    pub evidence: Digest,
+    /// How it goes to the chain.
+    pub sending: Sending,
+    /// The signed extrinsic.
+    pub signed: Vec<u8>,
+    /// The extrinsic's hash.
+    pub key: String,
+}
 
 /// One stored vector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,10 +86,22 @@ pub struct StoredVector {
     pub rankings: Value,
     /// The bundle it was made from.
     pub evidence: Digest,
-    /// `decided`, `confirmed`, `failed` or `superseded`.
+    /// `decided`, `committed`, `confirmed`, `dropped`, `failed` or `superseded`.
     pub state: String,
+    /// Why it ended, where it had no effect.
+    pub detail: Option<String>,
+    /// How it goes to the chain.
+    pub sending: Sending,
+    /// The block of its commit, where it is hidden.
+    pub commit_block: Option<u64>,
+    /// The epoch of that commit.
+    pub commit_epoch: Option<u64>,
     /// The block at which it was read back.
     pub confirmed_block: Option<u64>,
+    /// When it was decided.
+    pub at_ms: UnixMs,
+    /// The hash of the extrinsic that sets or commits it.
+    pub extrinsic: Option<String>,
 }
 
 /// What the chain contributes to a vector.
@@ -142,72 +198,42 @@ impl Pipeline {
     /// When the store fails.
     pub async fn weights_refused(&self, netuid: u16, fault: &Fault) -> Result<(), Error> {
         let (now_ms, fault) = (self.clock().now_ms(), fault.clone());
-        self.store()
-            .db()
-            .write("weights refused", move |tx| {
-                let known: Option<String> = tx
-                    .prepare_cached("SELECT fault FROM weight_refusals WHERE netuid = ?1")?
-                    .query_row([netuid], |row| row.get(0))
-                    .optional()?;
-                let known: Option<Fault> = known.map(|text| serde_json::from_str(&text)).transpose()?;
-                if known.is_some_and(|known| known.code == fault.code) {
-                    tx.execute(
-                        "UPDATE weight_refusals SET last_ms = ?1, times = times + 1, fault = ?2 WHERE netuid = ?3",
-                        params![now_ms, serde_json::to_string(&fault)?, netuid],
-                    )?;
-                    return Ok(());
-                }
-                tx.execute(
-                    "INSERT OR REPLACE INTO weight_refusals (netuid, fault, since_ms, last_ms, times)
-                     VALUES (?1, ?2, ?3, ?3, 1)",
-                    params![netuid, serde_json::to_string(&fault)?, now_ms],
-                )?;
-                events::append(tx, now_ms, "weights_refused", &netuid.to_string(), &json!({ "fault": fault }))?;
-                Ok(())
-            })
-            .await
+        self.store().db().write("weights refused", move |tx| note_refusal(tx, now_ms, netuid, &fault)).await
     }
 
     /// Writes a vector down together with the signed extrinsic that will set it.
     ///
     /// # Errors
     /// When the store fails.
-    #[expect(clippy::too_many_arguments, reason = "a vector's row has this many independent parts")]
-    pub async fn decide_vector(
-        &self,
-        netuid: u16,
-        block: u64,
-        vector: &Vector,
-        rankings: Value,
-        evidence: Digest,
-        signed: Vec<u8>,
-        key: String,
-    ) -> Result<(), Error> {
-        let (uids, weights) = (serde_json::to_string(&vector.uids)?, serde_json::to_string(&vector.values)?);
+    pub async fn decide_vector(&self, decision: Decision) -> Result<i64, Error> {
         let now_ms = self.clock().now_ms();
+        let Decision { netuid, block, vector, rankings, evidence, sending, signed, key } = decision;
+        let (uids, weights) = (serde_json::to_string(&vector.uids)?, serde_json::to_string(&vector.values)?);
+        let (way, sending) = (sending.way, serde_json::to_string(&sending)?);
         self.store()
             .db()
             .write("decide vector", move |tx| {
                 tx.execute(
-                    "INSERT INTO vectors (netuid, block, uids, weights, rankings, evidence, state, at_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'decided', ?7)",
-                    params![netuid, block, uids, weights, rankings.to_string(), evidence.to_string(), now_ms],
+                    "INSERT INTO vectors (netuid, block, uids, weights, rankings, evidence, sending, state, at_ms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'decided', ?8)",
+                    params![netuid, block, uids, weights, rankings.to_string(), evidence.to_string(), sending, now_ms],
                 )?;
                 let id = tx.last_insert_rowid();
                 outbox::post(tx, now_ms, LETTER, &key, &signed, Some(id))?;
                 tx.execute("DELETE FROM weight_refusals WHERE netuid = ?1", [netuid])?;
-                let data = json!({ "vector": id, "rankings": rankings, "evidence": evidence, "extrinsic": key });
+                let data =
+                    json!({ "vector": id, "rankings": rankings, "evidence": evidence, "extrinsic": key, "way": way });
                 events::append(tx, now_ms, "weights_decided", &netuid.to_string(), &data)?;
-                Ok(())
+                Ok(id)
             })
             .await
     }
 
-    /// Ends a vector and its letter: it stands on chain as sent since this block.
+    /// Ends a vector and its letter, if one is open: it stands on chain as sent since this block.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn vector_confirmed(&self, letter: i64, vector: i64, block: u64) -> Result<(), Error> {
+    pub async fn vector_confirmed(&self, letter: Option<i64>, vector: i64, block: u64) -> Result<(), Error> {
         let now_ms = self.clock().now_ms();
         self.store()
             .db()
@@ -216,7 +242,9 @@ impl Pipeline {
                     "UPDATE vectors SET state = 'confirmed', confirmed_block = ?1 WHERE id = ?2",
                     params![block, vector],
                 )?;
-                Self::end_letter(tx, now_ms, letter, true, "read back")?;
+                if let Some(letter) = letter {
+                    Self::end_letter(tx, now_ms, letter, true, "read back")?;
+                }
                 let data = json!({ "vector": vector, "block": block });
                 events::append(tx, now_ms, "weights_confirmed", &format!("vector {vector}"), &data)?;
                 Ok(())
@@ -250,56 +278,110 @@ impl Pipeline {
     /// # Errors
     /// When the store fails.
     pub async fn vector(&self, id: Option<i64>) -> Result<Option<StoredVector>, Error> {
-        self.store().db().read(move |conn| stored_vector(conn, id)).await
+        self.store().db().read(move |conn| Ok(stored_vectors(conn, WANTED, id, 1)?.pop())).await
     }
+}
+
+/// One vector, or all, the newest first.
+const WANTED: &str = "?1 IS NULL OR id = ?1 ORDER BY id DESC";
+
+/// The newest vectors of a database, the newest first.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn vectors(conn: &Connection, limit: u32) -> Result<Vec<StoredVector>, Error> {
+    stored_vectors(conn, WANTED, None, limit.min(VECTORS_MAX))
 }
 
 /// A vector's columns as they are read.
 struct VectorRow {
-    id: i64,
-    netuid: u16,
-    block: u64,
+    stored: StoredVector,
     uids: String,
     weights: String,
     rankings: String,
     evidence: String,
-    state: String,
-    confirmed_block: Option<u64>,
+    sending: String,
 }
 
-fn stored_vector(conn: &Connection, id: Option<i64>) -> Result<Option<StoredVector>, Error> {
-    let row: Option<VectorRow> = conn
-        .prepare_cached(
-            "SELECT id, netuid, block, uids, weights, rankings, evidence, state, confirmed_block FROM vectors
-             WHERE ?1 IS NULL OR id = ?1 ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row([id], |row| {
-            Ok(VectorRow {
-                id: row.get(0)?,
-                netuid: row.get(1)?,
-                block: row.get(2)?,
-                uids: row.get(3)?,
-                weights: row.get(4)?,
-                rankings: row.get(5)?,
-                evidence: row.get(6)?,
-                state: row.get(7)?,
-                confirmed_block: row.get(8)?,
+fn vector_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<VectorRow> {
+    let plain = Sending { way: Way::Plain, mechanism: 0, version_key: 0, round: None, hash: None, salt: Vec::new() };
+    Ok(VectorRow {
+        stored: StoredVector {
+            id: row.get(0)?,
+            netuid: row.get(1)?,
+            block: row.get(2)?,
+            vector: Vector { uids: Vec::new(), values: Vec::new() },
+            rankings: Value::Null,
+            evidence: Digest([0; 32]),
+            state: row.get(7)?,
+            detail: row.get(8)?,
+            sending: plain,
+            commit_block: row.get(10)?,
+            commit_epoch: row.get(11)?,
+            confirmed_block: row.get(12)?,
+            at_ms: row.get(13)?,
+            extrinsic: row.get(14)?,
+        },
+        uids: row.get(3)?,
+        weights: row.get(4)?,
+        rankings: row.get(5)?,
+        evidence: row.get(6)?,
+        sending: row.get(9)?,
+    })
+}
+
+pub(super) fn stored_vectors(
+    conn: &Connection,
+    wanted: &str,
+    id: Option<i64>,
+    limit: u32,
+) -> Result<Vec<StoredVector>, Error> {
+    let sql = format!(
+        "SELECT id, netuid, block, uids, weights, rankings, evidence, state, detail, sending, commit_block,
+                commit_epoch, confirmed_block, at_ms,
+                (SELECT key FROM outbox WHERE subject = vectors.id AND kind = '{LETTER}' ORDER BY outbox.id LIMIT 1)
+         FROM vectors WHERE {wanted} LIMIT ?2"
+    );
+    let rows: Vec<VectorRow> =
+        conn.prepare_cached(&sql)?.query_map(params![id, limit], vector_row)?.collect::<Result<_, _>>()?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(StoredVector {
+                vector: Vector { uids: serde_json::from_str(&row.uids)?, values: serde_json::from_str(&row.weights)? },
+                rankings: serde_json::from_str(&row.rankings)?,
+                evidence: parsed("evidence", row.evidence)?,
+                sending: serde_json::from_str(&row.sending)?,
+                ..row.stored
             })
         })
+        .collect()
+}
+
+/// Keeps the reason that stands in the way of weights: an event when it is another one than before, and a count.
+pub(super) fn note_refusal(
+    tx: &rusqlite::Transaction<'_>,
+    now_ms: UnixMs,
+    netuid: u16,
+    fault: &Fault,
+) -> Result<(), Error> {
+    let known: Option<String> = tx
+        .prepare_cached("SELECT fault FROM weight_refusals WHERE netuid = ?1")?
+        .query_row([netuid], |row| row.get(0))
         .optional()?;
-    row.map(|row| {
-        Ok(StoredVector {
-            id: row.id,
-            netuid: row.netuid,
-            block: row.block,
-            vector: Vector { uids: serde_json::from_str(&row.uids)?, values: serde_json::from_str(&row.weights)? },
-            rankings: serde_json::from_str(&row.rankings)?,
-            evidence: parsed("evidence", row.evidence)?,
-            state: row.state,
-            confirmed_block: row.confirmed_block,
-        })
-    })
-    .transpose()
+    let known: Option<Fault> = known.map(|text| serde_json::from_str(&text)).transpose()?;
+    if known.is_some_and(|known| known.code == fault.code) {
+        tx.execute(
+            "UPDATE weight_refusals SET last_ms = ?1, times = times + 1, fault = ?2 WHERE netuid = ?3",
+            params![now_ms, serde_json::to_string(fault)?, netuid],
+        )?;
+        return Ok(());
+    }
+    tx.execute(
+        "INSERT OR REPLACE INTO weight_refusals (netuid, fault, since_ms, last_ms, times) VALUES (?1, ?2, ?3, ?3, 1)",
+        params![netuid, serde_json::to_string(fault)?, now_ms],
+    )?;
+    events::append(tx, now_ms, "weights_refused", &netuid.to_string(), &json!({ "fault": fault }))?;
+    Ok(())
 }
 
 fn bundle_of(side: ChainSide, challenges: Vec<Evidence>) -> Bundle {
@@ -411,7 +493,7 @@ impl Pipeline {
             .read(|conn| {
                 let row: Option<(String, u64, UnixMs)> = conn
                     .prepare_cached(
-                        "SELECT rankings, block, at_ms FROM vectors WHERE state IN ('decided', 'confirmed')
+                        "SELECT rankings, block, at_ms FROM vectors WHERE state IN ('decided', 'committed', 'confirmed')
                          ORDER BY id DESC LIMIT 1",
                     )?
                     .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))

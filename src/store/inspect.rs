@@ -40,6 +40,28 @@ pub fn inspect(dir: &Path) -> Result<Option<Inspection>, Error> {
     in_snapshot(&connection, |snapshot| look(snapshot, &path)).map(Some)
 }
 
+/// Reads this data directory's database at one moment, beside a running appliance too; `None` when there is none yet.
+/// The reader is told whether its tables are those of an older program.
+///
+/// # Errors
+/// When it cannot be read, belongs to another program or a newer one, or the reader fails.
+pub fn glance<T, E: From<Error>>(
+    dir: &Path,
+    read: impl FnOnce(&Connection, bool) -> Result<T, E>,
+) -> Result<Option<T>, E> {
+    let path = dir.join(DATABASE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let connection = open_reader(&path)?;
+    check_owner(&connection, &path)?;
+    in_snapshot(&connection, |snapshot| {
+        let is_older = migrate::check(snapshot).map_err(E::from)? < migrate::newest();
+        read(snapshot, is_older)
+    })
+    .map(Some)
+}
+
 fn look(connection: &Connection, path: &Path) -> Result<Inspection, Error> {
     let version = migrate::check(connection)?;
     let mut select = connection.prepare(&format!("PRAGMA quick_check({COMPLAINTS_MAX})"))?;

@@ -9,6 +9,7 @@ mod miner;
 mod model;
 mod verify;
 mod wallet;
+mod weights;
 mod world;
 
 use std::{path::Path, process::Output};

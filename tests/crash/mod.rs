@@ -5,6 +5,7 @@
 
 mod appliance;
 mod disk;
+mod hidden;
 mod kills;
 mod ledger;
 mod miners;

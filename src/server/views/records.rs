@@ -76,7 +76,7 @@ pub struct Vector {
     pub rankings: Value,
     /// The digest of its evidence bundle.
     pub evidence: Digest,
-    /// `decided`, `confirmed`, `failed` or `superseded`.
+    /// `decided`, `committed`, `confirmed`, `dropped`, `failed` or `superseded`.
     pub state: String,
     /// What the chain said, where it matters.
     pub detail: Option<String>,
