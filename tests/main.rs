@@ -9,3 +9,4 @@ mod docs;
 mod isolation;
 mod pipeline;
 mod play;
+mod troubles;

@@ -19,6 +19,7 @@ mod runtime;
 mod sealed;
 mod sign;
 pub mod timelock;
+mod touched;
 pub mod wallet;
 mod weights;
 
@@ -38,10 +39,11 @@ pub use commitment::{FIELDS_MAX, Field, FieldError, SeenCommitment, StoredCommit
 pub use error::Error;
 pub use follow::{Followed, Follower};
 pub use keypair::{KeyError, Keypair, verify};
-pub use metagraph::{Metagraph, Neuron};
+pub use metagraph::{Axon, Metagraph, Neuron};
 pub use reads::BlockNews;
 pub use sealed::{SealError, Sealed, Slug, merge_fields};
 pub use sign::{ERA_BLOCKS, Found, Outcome, Signed};
+pub use touched::Touched;
 pub use wallet::{Wallet, WalletError};
 pub use weights::{ReadBack, Refusal, WeightRules, preflight, read_back};
 

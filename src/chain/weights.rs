@@ -14,7 +14,7 @@ const FRACTION_BITS: u32 = 32;
 const DIFFERENCES_LISTED: usize = 8;
 
 /// A subnet's rules for weights at one block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct WeightRules {
     /// The subnet.
     pub netuid: u16,
@@ -299,6 +299,11 @@ mod tests {
             active: true,
             stake: 0,
             incentive: 0,
+            dividends: 0,
+            emission: 0,
+            consensus: 0,
+            validator_trust: 0,
+            axon: None,
         };
         Metagraph { netuid: 2, block: 1000, hash: Digest([0; 32]), neurons: (0..4).map(neuron).collect() }
     }
