@@ -226,6 +226,17 @@ impl Client {
         Ok(BlockRef { number: header.number, hash, parent: Digest(header.parent_hash.0) })
     }
 
+    /// The block with this number, which must be there.
+    pub(super) async fn block_at(&self, number: u64) -> Result<BlockRef, Error> {
+        let hash = self.block_hash(number).await?;
+        let hash = hash.ok_or_else(|| Error::UnknownBlock { block: number.to_string() })?;
+        let block = self.block(hash).await?;
+        if block.number != number {
+            return Err(Error::answer(format!("block {number}"), format!("its number is {}", block.number)));
+        }
+        Ok(block)
+    }
+
     /// The extrinsics of a block, each with its length prefix.
     pub(super) async fn body(&self, hash: Digest) -> Result<Vec<Vec<u8>>, Error> {
         let answer = self.methods().chain_get_block(Some(H256(hash.0))).await;

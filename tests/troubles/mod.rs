@@ -6,6 +6,7 @@ mod endpoints;
 mod line;
 mod reorg;
 mod restart;
+mod tls;
 
 use std::{
     sync::{

@@ -36,6 +36,13 @@ const LOOKS: u32 = 10;
 
 /// Arguments of `waag bench follow`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag bench follow
+  waag bench follow --blocks 100000 --json
+
+The devnet is a process of its own, so that its memory, which grows with the hashes of its blocks, is not taken for \
+the follower's.")]
 pub struct Args {
     /// Blocks to follow
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
@@ -161,14 +168,15 @@ async fn drive(
 ) -> Result<Vec<Look>, Failure> {
     let mut seen = seen.clone();
     let first = seen.wait_for(Option::is_some).await.map_err(|_ended| ENDED.because("the follower ended"))?;
-    let first = first.as_ref().map(|facts| facts.finalized.number).unwrap_or_default();
+    let begun_at = first.as_ref().map(|facts| facts.finalized.number).unwrap_or_default();
+    drop(first);
     let mut looks = vec![devnet.look(0)];
     let mut made = 0;
     while made < blocks {
         let now = BLOCKS_PER_REQUEST.min(blocks - made).min(blocks.div_ceil(LOOKS));
         controls.new_blocks(now).await?;
         made += now;
-        let wanted = first + u64::from(made.saturating_sub(FINALITY_LAG));
+        let wanted = begun_at + u64::from(made.saturating_sub(FINALITY_LAG));
         let reached = seen.wait_for(|facts| facts.as_ref().is_some_and(|facts| facts.finalized.number >= wanted));
         reached.await.map_err(|_ended| ENDED.because("the follower ended"))?;
         if u64::from(made) * u64::from(LOOKS) / u64::from(blocks) >= looks.len() as u64 {

@@ -7,6 +7,10 @@ use crate::cli::exit::{answer, table};
 
 /// Arguments of `waag bench metagraph`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waag bench metagraph --subtensor.network finney --netuid 1
+  waag bench metagraph --subtensor.network ws://127.0.0.1:9944 --json")]
 pub struct Args {
     /// How often to read it; the fastest counts
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
