@@ -10,3 +10,4 @@ mod fetch;
 mod isolation;
 mod pipeline;
 mod play;
+mod troubles;

@@ -19,6 +19,7 @@ pub mod exit;
 pub mod help;
 pub mod init;
 mod logging;
+pub mod metagraph;
 pub mod miner;
 pub mod pack;
 pub mod password;
@@ -84,6 +85,7 @@ async fn dispatch(context: &Context, verb: Verb) -> Outcome {
         Verb::Publish(args) => publish::run(context, &args).await,
         Verb::Status(args) => status::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
+        Verb::Metagraph(args) => metagraph::run(context, &args).await,
         Verb::Verify(args) => verify::run(context, &args).await,
         Verb::Weights(args) => weights::run(context, &args).await,
         Verb::Wallet(args) => wallet::run(context, &args),

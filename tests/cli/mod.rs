@@ -5,6 +5,7 @@ mod config;
 mod devnet;
 mod help;
 mod json;
+mod metagraph;
 mod miner;
 mod model;
 mod verify;
