@@ -6,6 +6,8 @@ mod casts;
 mod cli;
 mod crash;
 mod docs;
+mod fetch;
 mod isolation;
 mod pipeline;
 mod play;
+mod troubles;

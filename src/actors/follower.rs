@@ -6,11 +6,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::reconcile::chain_of;
+use super::{reconcile::chain_of, snapshots};
 use crate::{
-    chain::{self, BlockRef, Client, Followed, Metagraph, SeenCommitment, WeightRules},
+    chain::{self, BlockRef, Client, Followed, Metagraph, SeenCommitment, Touched, WeightRules},
+    fault::Fault,
     ids::{Digest, Hotkey},
-    intake::{ChainFacts, Registration, read_commitments},
+    intake::{ChainFacts, ChainTrouble, Registration, read_commitments},
     pipeline::{self, Pipeline, Registered, Seen, Snapshot},
     stage::RunSeed,
 };
@@ -18,9 +19,16 @@ use crate::{
 /// On the first start, how far back the chain is read block by block; older commitments are taken from state. Every
 /// node keeps the state of this many blocks.
 const LOOK_BACK_BLOCKS: u64 = 200;
-/// The metagraph is read again at least this often, in milliseconds of our clock, besides at every block in which
-/// somebody was registered or committed.
+/// The subnet is looked at again at least this often, in milliseconds of our clock, besides at every block whose events
+/// touch it. A look reads what may have changed.
 const SNAPSHOT_EVERY_MS: i64 = 1_000;
+/// The whole metagraph is read again after this many blocks, whatever the events say: an hour of the real chain.
+const WHOLE_EVERY_BLOCKS: u64 = 300;
+/// What is known is stored at most this often, in milliseconds of our clock, and at the end.
+const STORE_EVERY_MS: i64 = 30_000;
+/// How often a block's state must be found discarded before the block counts as lost: a node that is asked twice may
+/// be two nodes.
+const DISCARDED_TRIES: u32 = 3;
 /// Blocks behind the finalized head from which on we are catching up: more than a slow moment, less than an epoch.
 const CATCHING_UP_BLOCKS: u64 = 8;
 /// First wait after a block could not be taken in.
@@ -41,6 +49,9 @@ pub struct Facts {
     pub head: u64,
     /// Whether `finalized` is a block of the past: the present ones are still to be taken in.
     pub catching_up: bool,
+    /// When these facts were stored, if they come from the data directory and the chain has not confirmed them yet.
+    /// Pages may show them; nothing is decided or signed on them.
+    pub stored_at_ms: Option<i64>,
     /// Who is registered.
     pub snapshot: Snapshot,
     /// The whole metagraph of the snapshot.
@@ -66,7 +77,11 @@ pub struct Follower {
     netuid: u16,
     pipeline: Pipeline,
     facts: watch::Sender<Option<Facts>>,
+    trouble: Option<watch::Sender<Option<ChainTrouble>>>,
     read_at_ms: i64,
+    /// The last block at which the whole metagraph was read.
+    whole_at: u64,
+    stored_at_ms: i64,
     /// Whether it was said that the subnet is not there, so that it is said once.
     missed: bool,
 }
@@ -79,13 +94,14 @@ impl Facts {
             netuid: self.netuid,
             genesis: Digest(self.genesis),
             head: self.head,
-            catching_up: self.catching_up,
+            catching_up: self.catching_up || self.stored_at_ms.is_some(),
+            stored: self.stored_at_ms.is_some(),
             finalized: self.finalized.number,
             finalized_hash: self.finalized.hash,
             tempo: u64::from(self.rules.tempo_blocks),
             next_epoch_block: self.rules.next_epoch_block(),
             block_ms,
-            seen_ms,
+            seen_ms: self.stored_at_ms.unwrap_or(seen_ms),
             registered: registrations(&self.metagraph),
         }
     }
@@ -95,26 +111,104 @@ impl Follower {
     /// A follower of this subnet, whose facts appear in the channel.
     #[must_use]
     pub const fn new(client: Client, netuid: u16, pipeline: Pipeline, facts: watch::Sender<Option<Facts>>) -> Self {
-        Self { client, netuid, pipeline, facts, read_at_ms: i64::MIN, missed: false }
+        Self {
+            client,
+            netuid,
+            pipeline,
+            facts,
+            trouble: None,
+            read_at_ms: i64::MIN,
+            whole_at: 0,
+            stored_at_ms: i64::MIN,
+            missed: false,
+        }
+    }
+
+    /// The same, which tells here what stands between it and the chain.
+    #[must_use]
+    pub fn telling(mut self, trouble: watch::Sender<Option<ChainTrouble>>) -> Self {
+        self.trouble = Some(trouble);
+        self
     }
 
     /// Follows until the token is cancelled. A chain that goes away is waited for, at the beginning as later.
     pub async fn run(mut self, token: CancellationToken) {
-        let mut follower = tokio::select! {
-            () = token.cancelled() => return,
-            begun = self.begin_at_last() => begun,
-        };
-        loop {
-            let followed = tokio::select! {
-                () = token.cancelled() => return,
-                followed = follower.next() => followed,
-            };
-            let head = follower.head().unwrap_or_default();
-            tokio::select! {
-                () = token.cancelled() => return,
-                () = self.take(followed, head) => {}
-            }
+        tokio::select! {
+            () = token.cancelled() => {}
+            () = self.follow() => {}
         }
+        // A start after a regular end shows what was known at the end.
+        self.store().await;
+    }
+
+    async fn follow(&mut self) {
+        self.confirm().await;
+        let mut follower = self.begin_at_last().await;
+        loop {
+            let followed = follower.next().await;
+            let head = follower.head().unwrap_or_default();
+            self.take(followed, head).await;
+        }
+    }
+
+    /// Compares the facts that were stored with the chain, at their own block.
+    async fn confirm(&self) {
+        let Some(stored) = self.facts.borrow().clone().filter(|facts| facts.stored_at_ms.is_some()) else { return };
+        let block = stored.finalized.number;
+        match self.is_confirmed(&stored).await {
+            Ok(true) => {
+                info!(block, "what was stored of the subnet is what the chain says");
+                self.facts.send_modify(|facts| {
+                    if let Some(facts) = facts {
+                        facts.stored_at_ms = None;
+                    }
+                });
+            }
+            Ok(false) => {
+                error!(block, "what was stored of the subnet is not what the chain says; it is thrown away");
+                self.facts.send_replace(None);
+                if let Err(error) = snapshots::forget(&self.pipeline, self.netuid).await {
+                    warn!(error = %chain_of(&error), "it could not be thrown away");
+                }
+            }
+            // Nothing is lost: the first block that is taken in brings present facts.
+            Err(error) => info!(block, error = %chain_of(&error), "what was stored of the subnet cannot be confirmed"),
+        }
+    }
+
+    async fn is_confirmed(&self, stored: &Facts) -> Result<bool, Error> {
+        let hash = stored.metagraph.hash;
+        if stored.genesis != self.client.genesis_hash()
+            || self.client.block_hash(stored.metagraph.block).await? != Some(hash)
+            || self.client.block_hash(stored.finalized.number).await? != Some(stored.finalized.hash)
+        {
+            return Ok(false);
+        }
+        let metagraph = self.client.metagraph(self.netuid, hash).await?;
+        Ok(metagraph == stored.metagraph)
+    }
+
+    /// Stores what is known.
+    async fn store(&mut self) {
+        let known = self.facts.borrow().clone();
+        let Some(facts) = known.filter(|facts| facts.stored_at_ms.is_none()) else { return };
+        self.stored_at_ms = self.pipeline.clock().now_ms();
+        if let Err(error) = snapshots::save(&self.pipeline, &facts).await {
+            warn!(error = %chain_of(&error), "what is known of the subnet could not be stored");
+        }
+    }
+
+    /// Tells what stands between us and the chain; nothing, for none.
+    fn tell(&self, fault: Option<Fault>) {
+        let Some(trouble) = &self.trouble else { return };
+        let now_ms = self.pipeline.clock().now_ms();
+        trouble.send_if_modified(|known| {
+            let is_known = known.as_ref().map(|known| &known.fault) == fault.as_ref();
+            if !is_known {
+                *known = fault.map(|fault| ChainTrouble { fault, since_ms: now_ms });
+            }
+            !is_known
+        });
     }
 
     async fn begin_at_last(&self) -> chain::Follower {
@@ -173,15 +267,9 @@ impl Follower {
 
     /// Takes one thing in, however often it must be tried: a block that is skipped would be lost for ever.
     async fn take(&mut self, followed: Followed, head: u64) {
+        let trouble = followed.fault();
         match followed {
-            Followed::Block(block) => {
-                let mut wait_ms = RETRY_MS;
-                while let Err(error) = self.take_block(&block, head).await {
-                    warn!(block = block.number, error = %chain_of(&error), wait_ms, "a block could not be taken in");
-                    self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
-                    wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
-                }
-            }
+            Followed::Block(block) => return self.take_for_good(&block, head).await,
             Followed::Gap { from, to } => {
                 warn!(from, to, "these blocks can no longer be read; commitments made in them keep their block only");
                 self.take_gap(from, to).await;
@@ -190,6 +278,34 @@ impl Follower {
             Followed::Diverged { number, expected, found } => {
                 error!(number, %expected, %found, "the node's chain is not the one that was followed");
             }
+            Followed::Failing { fault } => warn!(%fault, "the chain cannot be read"),
+        }
+        if trouble.is_some() {
+            self.tell(trouble);
+        }
+    }
+
+    async fn take_for_good(&mut self, block: &BlockRef, head: u64) {
+        let mut wait_ms = RETRY_MS;
+        let mut discarded = 0;
+        while let Err(error) = self.take_block(block, head).await {
+            warn!(block = block.number, error = %chain_of(&error), wait_ms, "a block could not be taken in");
+            if let Error::Chain(error) = &error {
+                self.tell(Some(error.fault()));
+            }
+            if matches!(error, Error::Chain(chain::Error::StatePruned { .. })) {
+                discarded += 1;
+                if discarded == DISCARDED_TRIES {
+                    return self.take_gap(block.number, block.number).await;
+                }
+            }
+            self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
+            wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
+        }
+        self.tell(None);
+        let now_ms = self.pipeline.clock().now_ms();
+        if now_ms.saturating_sub(self.stored_at_ms) >= STORE_EVERY_MS {
+            self.store().await;
         }
     }
 
@@ -219,17 +335,17 @@ impl Follower {
         let news = self.client.block_news(self.netuid, block).await?;
         let made = news.commitments;
         let now_ms = self.pipeline.clock().now_ms();
-        let fresh =
-            news.registrations || !made.is_empty() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
-        let known = self.facts.borrow().as_ref().map(|facts| (facts.metagraph.clone(), facts.rules.clone()));
+        let is_due = !made.is_empty() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
+        let known = self.facts.borrow().clone().filter(|facts| facts.stored_at_ms.is_none());
+        let known = known.map(|facts| (facts.metagraph, facts.rules));
         let (metagraph, rules) = match known {
-            Some(known) if !fresh => known,
-            _ => {
+            Some(known) if !is_due && news.touched.is_empty() => known,
+            known => {
+                let Some(read) = self.subnet_at(block, known, &news.touched).await? else {
+                    return self.take_block_without_subnet(block, head).await;
+                };
                 self.read_at_ms = now_ms;
-                match self.subnet_at(block).await? {
-                    Some(read) => read,
-                    None => return self.take_block_without_subnet(block, head).await,
-                }
+                read
             }
         };
         self.missed = false;
@@ -247,6 +363,7 @@ impl Follower {
             finalized: *block,
             head: newest.max(head).max(block.number),
             catching_up,
+            stored_at_ms: None,
             snapshot: snapshot_of(&metagraph),
             metagraph,
             rules,
@@ -256,13 +373,31 @@ impl Follower {
     }
 
     /// Who is in the subnet and its rules after this block; `None` when the chain has no such subnet there.
-    async fn subnet_at(&self, block: &BlockRef) -> Result<Option<(Metagraph, WeightRules)>, Error> {
+    async fn subnet_at(
+        &mut self,
+        block: &BlockRef,
+        known: Option<(Metagraph, WeightRules)>,
+        touched: &Touched,
+    ) -> Result<Option<(Metagraph, WeightRules)>, Error> {
+        let is_old = block.number.saturating_sub(self.whole_at) >= WHOLE_EVERY_BLOCKS;
         let read = async {
-            let metagraph = self.client.metagraph(self.netuid, block.hash).await?;
-            Ok((metagraph, self.client.weight_rules(self.netuid, block.hash).await?))
+            let rules = self.client.weight_rules(self.netuid, block.hash).await?;
+            // An epoch changes everybody.
+            let before = known.filter(|(_, before)| !is_old && before.last_epoch_block == rules.last_epoch_block);
+            let is_whole = before.is_none();
+            let metagraph = match before {
+                Some((before, _)) => self.client.metagraph_since(&before, touched, block).await?,
+                None => self.client.metagraph(self.netuid, block.hash).await?,
+            };
+            Ok((metagraph, rules, is_whole))
         };
         match read.await {
-            Ok(read) => Ok(Some(read)),
+            Ok((metagraph, rules, is_whole)) => {
+                if is_whole {
+                    self.whole_at = block.number;
+                }
+                Ok(Some((metagraph, rules)))
+            }
             Err(chain::Error::SubnetMissing { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

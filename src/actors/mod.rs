@@ -9,6 +9,7 @@ mod keeper;
 mod ranker;
 mod reconcile;
 mod runner;
+pub mod snapshots;
 mod tasks;
 mod weigher;
 mod worker;

@@ -43,6 +43,10 @@ pub(super) async fn look(
     burn_uid: u16,
 ) -> Result<bool, Error> {
     let Some(facts) = facts.borrow().clone() else { return Ok(false) };
+    // What was stored may be old news, or of a chain that is gone: nothing is decided on it.
+    if facts.stored_at_ms.is_some() {
+        return Ok(false);
+    }
     if pipeline.has_unproven_ranking().await? {
         prove(pipeline, &facts, burn_uid).await?;
         return Ok(true);

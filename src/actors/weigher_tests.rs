@@ -148,6 +148,7 @@ impl Scene {
             genesis: self.client.genesis_hash(),
             head: finalized.number,
             catching_up: false,
+            stored_at_ms: None,
             finalized,
             snapshot: snapshot_of(&metagraph),
             metagraph,

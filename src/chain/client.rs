@@ -45,6 +45,8 @@ const METADATA_VERSION: u32 = 15;
 pub struct Options {
     /// WebSocket addresses of nodes of one chain, the preferred one first.
     pub endpoints: Vec<String>,
+    /// Addresses of nodes that keep all state, for reads of blocks whose state the others have discarded.
+    pub archive: Vec<String>,
     /// How long one request may take, in milliseconds.
     pub request_timeout_ms: u64,
     /// The chain's genesis hash, when it is known already; without it the first endpoint's is taken.
@@ -57,12 +59,13 @@ impl Options {
     /// The usual options for these endpoints.
     #[must_use]
     pub fn new(endpoints: Vec<String>) -> Self {
-        Self { endpoints, request_timeout_ms: REQUEST_TIMEOUT_MS, genesis: None, clock: SystemClock::shared() }
+        let archive = Vec::new();
+        Self { endpoints, archive, request_timeout_ms: REQUEST_TIMEOUT_MS, genesis: None, clock: SystemClock::shared() }
     }
 }
 
 /// A block by number and hash, with its parent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct BlockRef {
     /// Its height.
     pub number: u64,
@@ -81,6 +84,8 @@ pub struct Client {
 struct Inner {
     methods: LegacyRpcMethods<RpcConfigFor<Subtensor>>,
     rpc: RpcClient,
+    /// The sockets below, where there are any.
+    transport: Option<Transport>,
     genesis: Digest,
     clock: Arc<dyn Clock>,
     runtimes: Mutex<Runtimes>,
@@ -111,11 +116,13 @@ impl Client {
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let transport = Transport::new(
             &options.endpoints,
+            &options.archive,
             options.request_timeout_ms,
             options.genesis.map(Digest),
             Arc::clone(&options.clock),
         )?;
-        Self::over(RpcClient::new(transport), options.genesis, options.clock).await
+        let rpc = RpcClient::new(transport.clone());
+        Self::begin(rpc, Some(transport), options.genesis, options.clock).await
     }
 
     /// The same over any RPC connection, such as a simulated chain in this process.
@@ -123,6 +130,15 @@ impl Client {
     /// # Errors
     /// When the connection does not answer, or serves another chain than `genesis`.
     pub async fn over(rpc: RpcClient, genesis: Option<[u8; 32]>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Self::begin(rpc, None, genesis, clock).await
+    }
+
+    async fn begin(
+        rpc: RpcClient,
+        transport: Option<Transport>,
+        genesis: Option<[u8; 32]>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         let methods: LegacyRpcMethods<RpcConfigFor<Subtensor>> = LegacyRpcMethods::new(rpc.clone());
         let found = methods.genesis_hash().await.map_err(|source| Error::from_rpc("chain_getBlockHash", source))?;
         let found = Digest(found.0);
@@ -131,7 +147,7 @@ impl Client {
         }
         let runtimes = Mutex::new(Runtimes::default());
         let loading = tokio::sync::Mutex::new(());
-        Ok(Self { inner: Arc::new(Inner { methods, rpc, genesis: found, clock, runtimes, loading }) })
+        Ok(Self { inner: Arc::new(Inner { methods, rpc, transport, genesis: found, clock, runtimes, loading }) })
     }
 
     /// The hash of the chain's first block: its identity.
@@ -161,6 +177,14 @@ impl Client {
         let method = "chain_getFinalizedHead";
         let hash = self.methods().chain_get_finalized_head().await.map_err(|source| Error::from_rpc(method, source))?;
         self.block(Digest(hash.0)).await
+    }
+
+    /// Changes over to an endpoint whose finalized head is above this one, if there is any; answers that head.
+    pub(super) async fn find_newer(&self, than: Option<u64>) -> Option<u64> {
+        match &self.inner.transport {
+            Some(transport) => transport.find_newer(than).await,
+            None => None,
+        }
     }
 
     /// The newest block of all; it may still be replaced.
@@ -200,6 +224,17 @@ impl Client {
             return Err(Error::answer(format!("the header of block {hash}"), format!("its hash is {found}")));
         }
         Ok(BlockRef { number: header.number, hash, parent: Digest(header.parent_hash.0) })
+    }
+
+    /// The block with this number, which must be there.
+    pub(super) async fn block_at(&self, number: u64) -> Result<BlockRef, Error> {
+        let hash = self.block_hash(number).await?;
+        let hash = hash.ok_or_else(|| Error::UnknownBlock { block: number.to_string() })?;
+        let block = self.block(hash).await?;
+        if block.number != number {
+            return Err(Error::answer(format!("block {number}"), format!("its number is {}", block.number)));
+        }
+        Ok(block)
     }
 
     /// The extrinsics of a block, each with its length prefix.

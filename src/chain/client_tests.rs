@@ -103,6 +103,8 @@ async fn answers_that_cannot_be_right_are_refused() {
     assert!(matches!(client.block(head).await, Err(Error::Answer { .. })), "a header of another hash");
     assert!(matches!(client.block(Digest([9; 32])).await, Err(Error::UnknownBlock { .. })));
     chain.answer_once("chain_getFinalizedHead", Err((-32000, "too many requests")));
+    assert_eq!(client.finalized_head().await.unwrap_err().code().name, "chain_rate_limited");
+    chain.answer_once("chain_getFinalizedHead", Err((-32000, "overloaded")));
     assert_eq!(client.finalized_head().await.unwrap_err().code().name, "chain_rpc_refused");
 }
 

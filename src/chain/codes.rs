@@ -25,6 +25,34 @@ pub(super) const RPC_REFUSED: Code = Code::new(
     "the chain endpoint refused a request",
     "the endpoint may limit requests or lack a method; try another endpoint",
 );
+/// The endpoint was asked too often.
+pub(super) const RATE_LIMITED: Code = Code::new(
+    Class::Provider,
+    "chain_rate_limited",
+    "the chain endpoint answers no more requests for a while",
+    "it is tried again by itself, less often; add a second endpoint, best a node of your own",
+);
+/// The endpoint's certificate.
+pub(super) const CERTIFICATE: Code = Code::new(
+    Class::Provider,
+    "chain_certificate_untrusted",
+    "a chain endpoint shows a certificate that this machine does not trust",
+    "correct the address, or add the certificate's authority to this machine's, or name its file in SSL_CERT_FILE",
+);
+/// The head stands still.
+pub(super) const STALLED: Code = Code::new(
+    Class::Provider,
+    "chain_stalled",
+    "no new final block has come for a minute, and no other endpoint knows one",
+    "nothing needs to be done if the whole chain stands still; else add an endpoint that is up to date",
+);
+/// The node's chain is not the one that was followed.
+pub(super) const DIVERGED: Code = Code::new(
+    Class::Provider,
+    "chain_diverged",
+    "the chain endpoint's final blocks do not continue those that were followed",
+    "use another endpoint; after a chain of your own was made anew, start with a new data directory",
+);
 /// An answer that cannot be right.
 pub(super) const ANSWER_INVALID: Code = Code::new(
     Class::Provider,
@@ -346,6 +374,10 @@ pub(super) const KEY_INVALID: Code = Code::new(
 
 /// Every code of this room.
 pub const CODES: &[Code] = &[
+    RATE_LIMITED,
+    CERTIFICATE,
+    STALLED,
+    DIVERGED,
     UNREACHABLE,
     TIMEOUT,
     RPC_REFUSED,

@@ -55,6 +55,22 @@ pub enum Error {
         /// The node's text.
         message: String,
     },
+    /// The node, or what stands in front of it, was asked too often.
+    #[error("the node refused `{method}` because it was asked too often: {message}")]
+    RateLimited {
+        /// The method that was asked.
+        method: String,
+        /// The node's text.
+        message: String,
+    },
+    /// An endpoint's certificate is not one that this machine trusts.
+    #[error("the certificate of {endpoint} is not trusted: {detail}")]
+    Certificate {
+        /// The address.
+        endpoint: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// An answer that cannot be right.
     #[error("the answer about {what} is not valid: {detail}")]
     Answer {
@@ -141,6 +157,8 @@ impl Error {
             Self::Unreachable { .. } => codes::UNREACHABLE,
             Self::Timeout { .. } => codes::TIMEOUT,
             Self::Refused { .. } => codes::RPC_REFUSED,
+            Self::RateLimited { .. } => codes::RATE_LIMITED,
+            Self::Certificate { .. } => codes::CERTIFICATE,
             Self::Answer { .. } => codes::ANSWER_INVALID,
             Self::UnknownBlock { .. } => codes::BLOCK_UNKNOWN,
             Self::StatePruned { .. } => codes::STATE_PRUNED,
@@ -201,7 +219,10 @@ impl Error {
         let data_text = data.map(|raw| raw_text(raw.get())).unwrap_or_default();
         let whole = if data_text.is_empty() { message.to_owned() } else { format!("{message}: {data_text}") };
         let whole = bounded(&whole);
-        if whole.contains("State already discarded") {
+        if is_rate_limit(code, &whole) {
+            return Self::RateLimited { method: method.to_owned(), message: whole };
+        }
+        if whole.contains(DISCARDED) {
             return Self::StatePruned { block: whole.rsplit(' ').next().unwrap_or_default().to_owned() };
         }
         if whole.contains("UnknownBlock") || whole.contains("unknown Block") || whole.contains("Unknown block") {
@@ -212,6 +233,17 @@ impl Error {
             _ => Self::Refused { method: method.to_owned(), code, message: whole },
         }
     }
+}
+
+/// What a node says of a block whose state it no longer keeps.
+pub(super) const DISCARDED: &str = "State already discarded";
+/// JSON-RPC's number for an error of the server.
+pub(super) const INTERNAL: i32 = -32603;
+
+/// Whether a node, or a proxy in front of it, says that it was asked too often. There is no number that all use.
+pub(super) fn is_rate_limit(code: i32, message: &str) -> bool {
+    let text = message.to_ascii_lowercase();
+    matches!(code, -32999 | 429 | -32429) || text.contains("rate limit") || text.contains("too many requests")
 }
 
 /// First JSON-RPC code of the transaction pool: the transaction is invalid.

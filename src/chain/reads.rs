@@ -13,6 +13,7 @@ use super::{
     commitment::{Field, SeenCommitment, StoredCommitment},
     error::Error,
     runtime::{Item, Runtime},
+    touched::Touched,
     weights::WeightRules,
 };
 use crate::ids::{Digest, Hotkey};
@@ -74,9 +75,10 @@ impl Client {
     pub async fn block_news(&self, netuid: u16, at: &BlockRef) -> Result<BlockNews, Error> {
         let events = self.events_of(at).await?;
         let registrations = somebody_registered(&events.runtime, events.bytes.clone())?;
+        let touched = Touched::by(&events.runtime, netuid, events.bytes.clone())?;
         let made = committed(&events.runtime, netuid, events.bytes)?;
         let commitments = if made.is_empty() { Vec::new() } else { self.commitments_made(netuid, at, made).await? };
-        Ok(BlockNews { commitments, registrations })
+        Ok(BlockNews { commitments, registrations, touched })
     }
 
     async fn commitments_made(
@@ -290,6 +292,8 @@ pub struct BlockNews {
     pub commitments: Vec<SeenCommitment>,
     /// Whether anybody was registered, in this subnet or in another.
     pub registrations: bool,
+    /// What of the metagraph has to be read anew.
+    pub touched: Touched,
 }
 
 /// The raw events of a block with the runtime that wrote them.

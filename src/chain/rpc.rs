@@ -1,4 +1,5 @@
-//! The connection: several endpoints, one of them in use, each verified before its first answer is believed.
+//! The connection: several endpoints, one of them in use, each verified before its first answer is believed, and an
+//! archive for the state that these have discarded.
 //!
 //! Owns sockets, time-outs, fail-over and the genesis check. Refuses to know what the requests mean. Only `client`
 //! uses it, through subxt's `RpcClientT`, which is also where a simulated chain plugs in.
@@ -23,9 +24,12 @@ use subxt_rpcs::{
     Error as RpcError,
     client::{RawRpcFuture, RawRpcSubscription, RawValue, RpcClientT},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::error::Error;
+use super::{
+    error::{DISCARDED, Error, INTERNAL, is_rate_limit},
+    runtime::Header,
+};
 use crate::{clock::Clock, ids::Digest};
 
 /// Endpoints of one chain: more than anybody lists by hand.
@@ -41,21 +45,34 @@ const REQUESTS_AT_ONCE: usize = 64;
 /// Unread notifications of one subscription: heads come every 12 s, so a reader this far behind is stuck.
 const NOTIFICATIONS_KEPT: usize = 1024;
 /// Tries of one request over all endpoints before its failure is reported; the callers repeat on their own terms.
-const TRIES: u32 = 4;
+const TRIES: usize = 4;
 /// Wait before the second try; doubled for each further one.
 const RETRY_MS: u64 = 100;
 /// A socket that is silent this long is asked for a sign of life, so that a half-open one is found.
 const PING_MS: u64 = 15_000;
 
-/// The endpoints and the socket of each.
-pub(super) struct Transport {
-    endpoints: Vec<Endpoint>,
-    /// The endpoint in use; it changes only when that one fails.
-    current: AtomicUsize,
+/// Wait before a request is repeated on the only endpoint that refused it because there were too many; doubled too.
+const RATE_LIMITED_WAIT_MS: u64 = 1_000;
+
+/// The endpoints and the socket of each. Cheap to clone; all clones share the sockets.
+#[derive(Clone)]
+pub(super) struct Transport(Arc<Inner>);
+
+struct Inner {
+    nodes: Group,
+    /// Where reads go whose state the nodes no longer keep; nothing else ever does.
+    archive: Group,
     request_timeout_ms: u64,
     /// The one chain that this transport speaks to: given, or learned from the first socket.
     genesis: OnceLock<Digest>,
     clock: Arc<dyn Clock>,
+}
+
+/// Endpoints that stand for one another.
+struct Group {
+    endpoints: Vec<Endpoint>,
+    /// The endpoint in use; it changes only when that one fails.
+    current: AtomicUsize,
 }
 
 struct Endpoint {
@@ -75,48 +92,100 @@ impl Endpoint {
     fn connected(&self) -> Option<Arc<Socket>> {
         self.slot().as_ref().filter(|socket| socket.is_connected()).map(Arc::clone)
     }
+
+    /// Forgets a socket that failed.
+    fn give_up(&self, failed: &Arc<Socket>) {
+        let mut slot = self.slot();
+        // Another request may have replaced it meanwhile; a fresh socket is not thrown away for an old failure.
+        if slot.as_ref().is_some_and(|socket| Arc::ptr_eq(socket, failed)) {
+            *slot = None;
+        }
+    }
 }
 
-impl Transport {
-    /// A transport over these endpoints, in order of preference. Nothing is connected yet.
-    pub(super) fn new(
-        endpoints: &[String],
-        request_timeout_ms: u64,
-        genesis: Option<Digest>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, Error> {
-        let mut checked = Vec::new();
-        if endpoints.len() > ENDPOINTS_MAX {
-            return Err(Error::Endpoint { endpoint: format!("a list of {} endpoints", endpoints.len()) });
+impl Group {
+    fn new(urls: &[String]) -> Result<Self, Error> {
+        if urls.len() > ENDPOINTS_MAX {
+            return Err(Error::Endpoint { endpoint: format!("a list of {} endpoints", urls.len()) });
         }
-        for url in endpoints {
+        let mut endpoints = Vec::new();
+        for url in urls {
             let is_socket = url.starts_with("ws://") || url.starts_with("wss://");
             if !is_socket || url.len() > ENDPOINT_CHARS || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
                 return Err(Error::Endpoint { endpoint: url.chars().take(80).collect() });
             }
-            checked.push(Endpoint {
+            endpoints.push(Endpoint {
                 url: url.clone(),
                 socket: Mutex::new(None),
                 connecting: tokio::sync::Mutex::new(()),
             });
         }
-        if checked.is_empty() {
-            return Err(Error::Endpoint { endpoint: String::new() });
-        }
-        let known = OnceLock::new();
-        if let Some(genesis) = genesis {
-            known.get_or_init(|| genesis);
-        }
-        Ok(Self { endpoints: checked, current: AtomicUsize::new(0), request_timeout_ms, genesis: known, clock })
+        Ok(Self { endpoints, current: AtomicUsize::new(0) })
     }
 
     fn names(&self) -> String {
         self.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect::<Vec<_>>().join(", ")
     }
 
+    fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    fn move_on(&self, place: usize) {
+        let next = (place + 1) % self.endpoints.len();
+        // Only the first of several requests that failed on the same endpoint moves the pointer.
+        let _moved = self.current.compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+impl Transport {
+    /// A transport over these endpoints, in order of preference. Nothing is connected yet.
+    pub(super) fn new(
+        endpoints: &[String],
+        archive: &[String],
+        request_timeout_ms: u64,
+        genesis: Option<Digest>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let (nodes, archive) = (Group::new(endpoints)?, Group::new(archive)?);
+        if nodes.endpoints.is_empty() {
+            return Err(Error::Endpoint { endpoint: String::new() });
+        }
+        let known = OnceLock::new();
+        if let Some(genesis) = genesis {
+            known.get_or_init(|| genesis);
+        }
+        Ok(Self(Arc::new(Inner { nodes, archive, request_timeout_ms, genesis: known, clock })))
+    }
+
+    /// Looks for an endpoint whose finalized head is above this one, and uses it from now on. Answers that head.
+    pub(super) async fn find_newer(&self, than: Option<u64>) -> Option<u64> {
+        let nodes = &self.0.nodes;
+        let stale = nodes.current();
+        for place in (1..nodes.endpoints.len()).map(|step| (stale + step) % nodes.endpoints.len()) {
+            let url = &nodes.endpoints[place].url;
+            match self.0.head_of(nodes, place).await {
+                Ok(head) if than.is_none_or(|than| head > than) => {
+                    warn!(
+                        from = nodes.endpoints[stale].url,
+                        to = url,
+                        head,
+                        "the endpoint's head stands still; another one is used"
+                    );
+                    nodes.current.store(place, Ordering::Relaxed);
+                    return Some(head);
+                }
+                Ok(head) => info!(url, head, "this endpoint knows no newer head either"),
+                Err(error) => info!(url, %error, "this endpoint cannot say what is newest"),
+            }
+        }
+        None
+    }
+}
+
+impl Inner {
     /// The socket of an endpoint, newly opened and verified when there is none.
-    async fn socket(&self, place: usize) -> Result<Arc<Socket>, RpcError> {
-        let endpoint = &self.endpoints[place];
+    async fn socket(&self, endpoint: &Endpoint) -> Result<Arc<Socket>, RpcError> {
         if let Some(socket) = endpoint.connected() {
             return Ok(socket);
         }
@@ -147,9 +216,7 @@ impl Transport {
     }
 
     async fn verify(&self, url: &str, socket: &Socket) -> Result<(), RpcError> {
-        let params = serde_json::value::to_raw_value(&[0]).map_err(RpcError::Serialization)?;
-        let answer = socket.request_raw("chain_getBlockHash", Some(params)).await?;
-        let text: String = serde_json::from_str(answer.get()).map_err(RpcError::Deserialization)?;
+        let text: String = ask(socket, "chain_getBlockHash", &[0]).await?;
         let found: Digest = text
             .trim_start_matches("0x")
             .parse()
@@ -162,77 +229,130 @@ impl Transport {
         Ok(())
     }
 
-    /// Forgets a socket that failed and moves on to the next endpoint.
-    fn give_up(&self, place: usize, failed: &Arc<Socket>) {
-        let mut slot = self.endpoints[place].slot();
-        // Another request may have replaced it meanwhile; a fresh socket is not thrown away for an old failure.
-        if slot.as_ref().is_some_and(|socket| Arc::ptr_eq(socket, failed)) {
-            *slot = None;
-        }
-        drop(slot);
-        self.move_on(place);
+    /// The number of the newest finalized block of one endpoint.
+    async fn head_of(&self, group: &Group, place: usize) -> Result<u64, RpcError> {
+        let socket = self.socket(&group.endpoints[place]).await?;
+        let hash: String = ask::<[u8; 0], _>(&socket, "chain_getFinalizedHead", &[]).await?;
+        let header: Header = ask(&socket, "chain_getHeader", &[hash]).await?;
+        Ok(header.number)
     }
 
-    fn move_on(&self, place: usize) {
-        let next = (place + 1) % self.endpoints.len();
-        // Only the first of several requests that failed on the same endpoint moves the pointer.
-        let _moved = self.current.compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// Runs one request on the endpoint in use, and on the others when that one fails. Every request of this room may
-    /// be repeated: reads have no effect, and a transaction that arrives twice is imported once.
+    /// Runs one request on the endpoint in use, and on the others when that one fails or is too busy. Every request of
+    /// this room may be repeated: reads have no effect, and a transaction that arrives twice is imported once.
     async fn carry<T>(
         &self,
+        group: &Group,
         method: &str,
         ask: impl for<'a> Fn(&'a Socket) -> RawRpcFuture<'a, T>,
     ) -> Result<T, RpcError> {
-        let mut wait_ms = RETRY_MS;
-        let mut attempt = 1;
+        let is_alone = group.endpoints.len() == 1;
+        let (mut wait_ms, mut attempt) = (RETRY_MS, 1);
         loop {
-            let place = self.current.load(Ordering::Relaxed);
-            let failure = match self.socket(place).await {
+            let place = group.current();
+            let endpoint = &group.endpoints[place];
+            let failure = match self.socket(endpoint).await {
                 Ok(socket) => match ask(&socket).await {
                     Err(error) if is_of_the_socket(&error) => {
-                        self.give_up(place, &socket);
+                        endpoint.give_up(&socket);
                         error
                     }
+                    Err(error) if is_momentary(&error) => error,
                     done => return done,
                 },
-                Err(error) if is_final(&error) && self.endpoints.len() == 1 => return Err(error),
-                Err(error) => {
-                    self.move_on(place);
-                    error
-                }
+                Err(error) if is_final(&error) && is_alone => return Err(error),
+                Err(error) => error,
             };
-            if attempt >= TRIES {
-                return Err(self.report(method, failure));
+            group.move_on(place);
+            if attempt >= TRIES.max(group.endpoints.len()) {
+                return Err(self.report(group, &endpoint.url, method, failure));
             }
-            warn!(url = self.endpoints[place].url, method, attempt, error = %failure, "chain request failed; trying again");
-            attempt += 1;
-            self.clock.sleep(Duration::from_millis(wait_ms)).await;
+            warn!(url = endpoint.url, method, attempt, error = %failure, "chain request failed; trying again");
+            // Another endpoint has not been asked too often yet.
+            let patience_ms = if is_alone && is_rate_limited(&failure) { RATE_LIMITED_WAIT_MS / RETRY_MS } else { 1 };
+            self.clock.sleep(Duration::from_millis(wait_ms * patience_ms)).await;
             wait_ms *= 2;
+            attempt += 1;
         }
     }
 
     /// The failure of the last try, in this room's words.
-    fn report(&self, method: &str, failure: RpcError) -> RpcError {
+    fn report(&self, group: &Group, url: &str, method: &str, failure: RpcError) -> RpcError {
         let ours = match failure {
             RpcError::Client(source) if source.is::<Error>() => return RpcError::Client(source),
             RpcError::Client(source) if is_timeout(&*source) => {
                 Error::Timeout { method: method.to_owned(), after_ms: self.request_timeout_ms }
             }
-            RpcError::Client(source) => {
-                Error::Unreachable { endpoints: self.names(), method: method.to_owned(), source }
-            }
+            RpcError::Client(source) => match certificate_trouble(&*source) {
+                Some(detail) => Error::Certificate { endpoint: url.to_owned(), detail },
+                None if is_too_many(&source.to_string()) => {
+                    Error::RateLimited { method: method.to_owned(), message: source.to_string() }
+                }
+                None => Error::Unreachable { endpoints: group.names(), method: method.to_owned(), source },
+            },
             other => return other,
         };
         RpcError::Client(Box::new(ours))
     }
+
+    async fn request(&self, group: &Group, method: &str, params: Option<&RawValue>) -> Result<Box<RawValue>, RpcError> {
+        // A time-out of our own besides the socket's: a request may also wait for a free place on the socket.
+        let limit = Duration::from_millis(self.request_timeout_ms.saturating_mul(2));
+        self.carry(group, method, |socket| {
+            let (params, method) = (params.map(ToOwned::to_owned), method.to_owned());
+            async move {
+                match tokio::time::timeout(limit, socket.request_raw(&method, params)).await {
+                    Ok(answer) => answer,
+                    Err(_elapsed) => Err(RpcError::Client(Box::new(SocketError::RequestTimeout))),
+                }
+            }
+            .boxed()
+        })
+        .await
+    }
+}
+
+/// One request, read as JSON.
+async fn ask<P: serde::Serialize, T: serde::de::DeserializeOwned>(
+    socket: &Socket,
+    method: &str,
+    params: &[P],
+) -> Result<T, RpcError> {
+    let params = serde_json::value::to_raw_value(params).map_err(RpcError::Serialization)?;
+    let answer = socket.request_raw(method, Some(params)).await?;
+    serde_json::from_str(answer.get()).map_err(RpcError::Deserialization)
 }
 
 /// Whether the socket failed, as opposed to the node having answered something unwelcome.
 fn is_of_the_socket(error: &RpcError) -> bool {
     matches!(error, RpcError::Client(_) | RpcError::DisconnectedWillReconnect(_))
+}
+
+/// Whether the node works and cannot answer just now: another one may.
+fn is_momentary(error: &RpcError) -> bool {
+    is_rate_limited(error) || matches!(error, RpcError::User(user) if user.code == INTERNAL)
+}
+
+fn is_rate_limited(error: &RpcError) -> bool {
+    match error {
+        RpcError::User(user) => is_rate_limit(user.code, &user.message),
+        RpcError::Client(source) => is_too_many(&source.to_string()),
+        _ => false,
+    }
+}
+
+/// Whether a connection was refused because there were too many, as HTTP says it.
+fn is_too_many(text: &str) -> bool {
+    text.ends_with("status code: 429")
+}
+
+/// Whether a read was refused because the node no longer keeps the state of its block.
+fn is_discarded(method: &str, error: &RpcError) -> bool {
+    // Never what is signed: an archive is for reading.
+    method.starts_with("state_")
+        && matches!(error, RpcError::User(user) if {
+            let data = user.data.as_ref().map(|data| data.get()).unwrap_or_default();
+            user.message.contains(DISCARDED) || data.contains(DISCARDED)
+        })
 }
 
 /// Whether trying again cannot help: the endpoint works and serves another chain.
@@ -245,23 +365,30 @@ fn is_timeout(source: &(dyn std::error::Error + 'static)) -> bool {
     matches!(source.downcast_ref::<SocketError>(), Some(SocketError::RequestTimeout))
 }
 
+/// What is wrong with an endpoint's certificate, if that is why there is no connection.
+fn certificate_trouble(source: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(source);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if text.contains("certificate") {
+            return Some(text);
+        }
+        next = error.source();
+    }
+    None
+}
+
 impl RpcClientT for Transport {
     fn request_raw<'a>(&'a self, method: &'a str, params: Option<Box<RawValue>>) -> RawRpcFuture<'a, Box<RawValue>> {
         async move {
-            // A time-out of our own besides the socket's: a request may also wait for a free place on the socket.
-            self.carry(method, |socket| {
-                let params = params.clone();
-                let method = method.to_owned();
-                let limit = Duration::from_millis(self.request_timeout_ms.saturating_mul(2));
-                async move {
-                    match tokio::time::timeout(limit, socket.request_raw(&method, params)).await {
-                        Ok(answer) => answer,
-                        Err(_elapsed) => Err(RpcError::Client(Box::new(SocketError::RequestTimeout))),
-                    }
+            let answer = self.0.request(&self.0.nodes, method, params.as_deref()).await;
+            match answer {
+                Err(error) if is_discarded(method, &error) && !self.0.archive.endpoints.is_empty() => {
+                    debug!(method, "the node no longer keeps that state; asking the archive");
+                    self.0.request(&self.0.archive, method, params.as_deref()).await
                 }
-                .boxed()
-            })
-            .await
+                answer => answer,
+            }
         }
         .boxed()
     }
@@ -273,114 +400,17 @@ impl RpcClientT for Transport {
         unsub: &'a str,
     ) -> RawRpcFuture<'a, RawRpcSubscription> {
         async move {
-            self.carry(sub, |socket| {
-                let (params, sub, unsub) = (params.clone(), sub.to_owned(), unsub.to_owned());
-                async move { socket.subscribe_raw(&sub, params, &unsub).await }.boxed()
-            })
-            .await
+            self.0
+                .carry(&self.0.nodes, sub, |socket| {
+                    let (params, sub, unsub) = (params.clone(), sub.to_owned(), unsub.to_owned());
+                    async move { socket.subscribe_raw(&sub, params, &unsub).await }.boxed()
+                })
+                .await
         }
         .boxed()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
-
-    fn transport(endpoints: &[&str]) -> Result<Transport, Error> {
-        let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
-        Transport::new(&endpoints, 1_000, None, SystemClock::shared())
-    }
-
-    #[test]
-    fn only_socket_addresses_are_endpoints() {
-        for wrong in ["http://127.0.0.1:1", "", "ws://a b", "ws://a\n", &format!("ws://{}", "a".repeat(ENDPOINT_CHARS))]
-        {
-            assert_eq!(transport(&[wrong]).err().map(|error| error.code().name), Some("chain_endpoint_invalid"));
-        }
-        assert!(transport(&[]).is_err());
-        assert!(transport(&["ws://a"; ENDPOINTS_MAX]).is_ok() && transport(&["ws://a"; ENDPOINTS_MAX + 1]).is_err());
-        assert!(transport(&["ws://127.0.0.1:9944", "wss://archive.example:443"]).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_dead_endpoint_is_the_providers_trouble() {
-        // Bound and dropped again: nothing listens there.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let transport = transport(&[&format!("ws://127.0.0.1:{port}")]).unwrap();
-        let failure = transport.request_raw("chain_getFinalizedHead", None).await.unwrap_err();
-        let error = Error::from_rpc("chain_getFinalizedHead", failure);
-        assert_eq!(error.code().name, "chain_unreachable", "{error:?}");
-        assert!(error.fault().detail.contains(&port.to_string()), "{}", error.fault());
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_that_never_answers_times_out() {
-        // Accepts connections into its backlog and never speaks.
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let transport = transport(&[&format!("ws://{}", silent.local_addr().unwrap())]).unwrap();
-        let failure = transport.request_raw("chain_getFinalizedHead", None).await.unwrap_err();
-        let error = Error::from_rpc("chain_getFinalizedHead", failure);
-        assert_eq!(error.fault().class, crate::fault::Class::Provider, "{error:?}");
-    }
-
-    /// A node that knows one method besides its genesis hash.
-    async fn node(genesis: u8, name: &'static str, address: &str) -> (jsonrpsee::server::ServerHandle, String) {
-        let server = jsonrpsee::server::Server::builder().build(address).await.unwrap();
-        let url = format!("ws://{}", server.local_addr().unwrap());
-        let mut methods = jsonrpsee::RpcModule::new(());
-        let hash = format!("0x{}", hex::encode([genesis; 32]));
-        methods.register_method("chain_getBlockHash", move |_, (), _| hash.clone()).unwrap();
-        methods.register_method("system_name", move |_, (), _| name).unwrap();
-        (server.start(methods), url)
-    }
-
-    async fn name_of(transport: &Transport) -> Result<String, Error> {
-        let answer = transport.request_raw("system_name", None).await;
-        let answer = answer.map_err(|source| Error::from_rpc("system_name", source))?;
-        Ok(serde_json::from_str(answer.get()).unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_dead_endpoint_is_replaced_by_the_next() {
-        let (first, first_url) = node(1, "first", "127.0.0.1:0").await;
-        let (_second, second_url) = node(1, "second", "127.0.0.1:0").await;
-        let transport = transport(&[&first_url, &second_url]).unwrap();
-        assert_eq!(name_of(&transport).await.unwrap(), "first");
-        first.stop().unwrap();
-        first.stopped().await;
-        assert_eq!(name_of(&transport).await.unwrap(), "second");
-        // An RPC error is an answer: it moves nothing.
-        let error = transport.request_raw("nonsense", None).await.unwrap_err();
-        assert_eq!(Error::from_rpc("nonsense", error).code().name, "chain_rpc_refused");
-        assert_eq!(name_of(&transport).await.unwrap(), "second");
-    }
-
-    #[tokio::test]
-    async fn a_lost_socket_is_replaced_and_verified_again() {
-        let (server, url) = node(1, "first", "127.0.0.1:0").await;
-        let transport = transport(&[&url]).unwrap();
-        assert_eq!(name_of(&transport).await.unwrap(), "first");
-        server.stop().unwrap();
-        server.stopped().await;
-        let address = url.trim_start_matches("ws://").to_owned();
-        let (server, _) = node(1, "again", &address).await;
-        assert_eq!(name_of(&transport).await.unwrap(), "again");
-        server.stop().unwrap();
-        server.stopped().await;
-        // Another chain came up behind the same address.
-        let (_server, _) = node(2, "other", &address).await;
-        assert_eq!(name_of(&transport).await.unwrap_err().code().name, "chain_wrong_network");
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_of_another_chain_is_passed_over() {
-        let (_wrong, wrong_url) = node(2, "wrong", "127.0.0.1:0").await;
-        let (_right, right_url) = node(1, "right", "127.0.0.1:0").await;
-        let endpoints = [wrong_url, right_url];
-        let genesis = Some(Digest([1; 32]));
-        let transport = Transport::new(&endpoints, 2_000, genesis, SystemClock::shared()).unwrap();
-        assert_eq!(name_of(&transport).await.unwrap(), "right");
-    }
-}
+#[path = "rpc_tests.rs"]
+mod tests;

@@ -23,7 +23,7 @@ const FRACTION_BITS: u32 = 32;
 const DIFFERENCES_LISTED: usize = 8;
 
 /// A subnet's rules for weights at one block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct WeightRules {
     /// The subnet.
     pub netuid: u16,

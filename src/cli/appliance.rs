@@ -11,21 +11,24 @@ use tracing::{info, warn};
 
 use super::{Configured, Context, Failure, devnet as chain_verb, exit::ENDED};
 use crate::{
-    actors::{self, Beacon, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers},
+    actors::{
+        self, Beacon, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers,
+        snapshots::{self, Pinned},
+    },
     chain::{self, Account, Client, Hiding, Keypair},
     clock::Clock,
     config::{Profile, Settings, settings},
     devnet::{self, Blocks},
     engine::Engine,
     fault::{Class, Code},
-    ids::{Entropy as _, SystemEntropy},
+    ids::{Digest, Entropy as _, SystemEntropy},
     pipeline::{
         Challenge, Challenges, Pipeline, Released,
         points::{Point, Points},
         scheduler::{Scheduler, Slots},
     },
     score,
-    server::{self, ChainFacts},
+    server::{self, ChainFacts, ChainTrouble},
     stage::catalog::{self, BuiltIn, Parts},
     store::{self, Store},
 };
@@ -63,8 +66,16 @@ pub const PROFILE_UNUSABLE: Code = Code::new(
     "check it with `waag profile check FILE`",
 );
 
+/// The data directory follows another chain or subnet.
+pub const OTHER_CHAIN: Code = Code::new(
+    Class::Operator,
+    "appliance_other_chain",
+    "this data directory follows another chain or another subnet than the settings name",
+    "name the network and the netuid that it belongs to, or give the other one a `data_dir` of its own",
+);
+
 /// The codes of this room.
-pub const CODES: &[Code] = &[KEY_UNUSABLE, PROFILE_UNUSABLE];
+pub const CODES: &[Code] = &[KEY_UNUSABLE, PROFILE_UNUSABLE, OTHER_CHAIN];
 
 /// How an appliance is started beyond its settings.
 #[derive(Debug, Clone, Default)]
@@ -120,11 +131,20 @@ impl Appliance {
             .await
             .map_err(|error| error.fault())?;
         let scheduler = Scheduler::new(slots(settings));
-        let (facts, seen) = watch::channel(None);
+        let pinned = check_pinned(&pipeline, settings).await?;
+        let begun_ms = context.clock.now_ms();
+        let (facts, seen) = watch::channel(restored(&pipeline, settings, pinned).await);
+        if let Some(facts) = &*seen.borrow() {
+            let (block, neurons) = (facts.finalized.number, facts.metagraph.neurons.len());
+            let took_ms = context.clock.now_ms().saturating_sub(begun_ms);
+            info!(block, neurons, took_ms, "the subnet as last known; the chain has yet to confirm it");
+        }
         let (doors, door_facts) = watch::channel(None);
+        let (trouble, door_trouble) = watch::channel(None);
         let state = server::State {
             pipeline: pipeline.clone(),
             facts: door_facts,
+            trouble: door_trouble,
             scheduler: scheduler.clone(),
             clock: Arc::clone(&context.clock),
             nonces_since_ms: if is_new { 0 } else { context.clock.now_ms() },
@@ -132,6 +152,10 @@ impl Appliance {
         let server = bound.start(state, &tasks);
         let own_chain = if start.dev { Some(OwnChain::start(context, settings).await?) } else { None };
         let chain_url = own_chain.as_ref().map_or_else(|| settings.endpoints().join(","), |own| own.node.url());
+        let genesis = match &own_chain {
+            Some(own) => Some(check_own(pinned, own.node.genesis_hash())?),
+            None => pinned.map(|pinned| pinned.genesis.0).or(settings.genesis().map(|genesis| genesis.0)),
+        };
         let hotkey = own_chain.as_ref().map(|own| Arc::clone(&own.validator)).or(own_hotkey);
         let validator = hotkey.as_ref().map(|hotkey| hotkey.account());
         let appliance = Self { tasks, server, chain_url, validator, own_chain };
@@ -143,7 +167,7 @@ impl Appliance {
         appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen, settings.weights.burn_uid);
         appliance.tell_doors(context, doors, seen.clone(), block_ms);
         appliance.keep_pace(settings, seen.clone());
-        appliance.follow(context, settings, &pipeline, hotkey, (facts, seen));
+        appliance.follow(context, settings, &pipeline, hotkey, Watched { genesis, facts, seen, trouble });
         Ok(appliance)
     }
 
@@ -211,19 +235,25 @@ impl Appliance {
         settings: &Settings,
         pipeline: &Pipeline,
         hotkey: Option<Arc<Keypair>>,
-        (facts, seen): (watch::Sender<Option<Facts>>, watch::Receiver<Option<Facts>>),
+        watched: Watched,
     ) {
+        let Watched { genesis, facts, seen, trouble } = watched;
         let recheck_ms = if self.own_chain.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms };
         let policy = WeightPolicy { recheck_ms, ..weight_policy(settings, self.own_chain.is_some()) };
         let options = chain::Options {
             request_timeout_ms: settings.network.request_timeout_ms,
             clock: Arc::clone(&context.clock),
+            // A chain that is brought along keeps what it has.
+            archive: if self.own_chain.is_some() { Vec::new() } else { settings.archive_endpoints() },
+            genesis,
             ..chain::Options::new(self.chain_url.split(',').map(str::to_owned).collect())
         };
         let (netuid, pipeline, tasks) = (settings.network.netuid, pipeline.clone(), self.tasks.clone());
         let (token, clock) = (self.tasks.token().clone(), Arc::clone(&context.clock));
         self.tasks.spawn_essential("chain follower", async move {
-            let Some(client) = connect(options, clock, token.clone()).await else { return Ok(()) };
+            let Some(client) = connect(options, clock, &trouble, token.clone()).await else { return Ok(()) };
+            let pinned = Pinned { genesis: Digest(client.genesis_hash()), netuid };
+            snapshots::pin(&pipeline, pinned).await.map_err(|error| error.to_string())?;
             match hotkey {
                 Some(hotkey) => {
                     let (client, pipeline) = (client.clone(), pipeline.clone());
@@ -233,7 +263,7 @@ impl Appliance {
                 }
                 None => warn!("no hotkey: everything is ranked, and no weights are set"),
             }
-            Follower::new(client, netuid, pipeline, facts).run(token).await;
+            Follower::new(client, netuid, pipeline, facts).telling(trouble).run(token).await;
             Ok::<_, String>(())
         });
     }
@@ -275,7 +305,57 @@ impl Appliance {
     }
 }
 
-async fn connect(options: chain::Options, clock: Arc<dyn Clock>, token: CancellationToken) -> Option<Client> {
+/// What the follower needs to begin, and where it puts what it sees.
+struct Watched {
+    genesis: Option<[u8; 32]>,
+    facts: watch::Sender<Option<Facts>>,
+    seen: watch::Receiver<Option<Facts>>,
+    trouble: watch::Sender<Option<ChainTrouble>>,
+}
+
+/// The chain and the subnet that the data directory follows must be those of the settings.
+async fn check_pinned(pipeline: &Pipeline, settings: &Settings) -> Result<Option<Pinned>, Failure> {
+    let pinned = snapshots::pinned(pipeline).await.map_err(|error| error.fault())?;
+    let Some(Pinned { genesis, netuid }) = pinned else { return Ok(None) };
+    if netuid != settings.network.netuid {
+        let asked = settings.network.netuid;
+        return Err(OTHER_CHAIN
+            .because(format!("it follows subnet {netuid}, the settings name subnet {asked}"))
+            .into());
+    }
+    match settings.genesis() {
+        Some(asked) if asked != genesis => Err(other_chain(genesis, asked)),
+        _ => Ok(pinned),
+    }
+}
+
+/// The same for a chain that is brought along.
+fn check_own(pinned: Option<Pinned>, own: [u8; 32]) -> Result<[u8; 32], Failure> {
+    match pinned {
+        Some(Pinned { genesis, .. }) if genesis.0 != own => Err(other_chain(genesis, Digest(own))),
+        _ => Ok(own),
+    }
+}
+
+fn other_chain(pinned: Digest, found: Digest) -> Failure {
+    OTHER_CHAIN.because(format!("it follows the chain with the first block {pinned}, not {found}")).into()
+}
+
+/// What was last known of the subnet, so that pages need not wait for the chain. Without it they wait.
+async fn restored(pipeline: &Pipeline, settings: &Settings, pinned: Option<Pinned>) -> Option<Facts> {
+    let restored = snapshots::restore(pipeline, settings.network.netuid, pinned.map(|pinned| pinned.genesis)).await;
+    restored.unwrap_or_else(|error| {
+        warn!(%error, "what was last known of the subnet cannot be read");
+        None
+    })
+}
+
+async fn connect(
+    options: chain::Options,
+    clock: Arc<dyn Clock>,
+    trouble: &watch::Sender<Option<ChainTrouble>>,
+    token: CancellationToken,
+) -> Option<Client> {
     let mut wait_ms = CONNECT_MS;
     loop {
         let tried = tokio::select! {
@@ -283,8 +363,16 @@ async fn connect(options: chain::Options, clock: Arc<dyn Clock>, token: Cancella
             tried = Client::connect(options.clone()) => tried,
         };
         match tried {
-            Ok(client) => return Some(client),
-            Err(error) => warn!(error = %error.fault(), wait_ms, "the chain cannot be reached; trying again"),
+            Ok(client) => {
+                trouble.send_replace(None);
+                return Some(client);
+            }
+            Err(error) => {
+                let fault = error.fault();
+                warn!(error = %fault, wait_ms, "the chain cannot be reached; trying again");
+                let since_ms = trouble.borrow().as_ref().map_or_else(|| clock.now_ms(), |known| known.since_ms);
+                trouble.send_replace(Some(ChainTrouble { fault, since_ms }));
+            }
         }
         tokio::select! {
             () = token.cancelled() => return None,
@@ -306,6 +394,8 @@ impl OwnChain {
             blocks: Blocks::Interval { ms: settings.devnet.block_ms },
             finality_lag: u32::try_from(settings.devnet.finality_lag_blocks).unwrap_or(u32::MAX),
             state: Some(folder.join("devnet.state")),
+            seed: chain_verb::fresh_seed(context),
+            keeps_seed: true,
             ..devnet::Options::default()
         };
         let tasks = Tasks::new();

@@ -174,6 +174,8 @@ pub enum Verb {
     Status(super::status::Args),
     /// The whole story of one submission
     Why(super::why::Args),
+    /// Who is registered in the subnet, at any block
+    Metagraph(super::metagraph::Args),
     /// Recompute a ranking and its weights from their evidence
     Verify(super::verify::Args),
     /// Validator: what the weights on chain are, set them by hand, what was set from here

@@ -1,12 +1,20 @@
 //! `waag check`: the operator's own checks and rollouts, on the miner's machine.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, thread};
+mod model;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use serde::Serialize;
 
 use super::{
     Configured, Context, Failure, Outcome,
     commit::challenge,
+    context::refused,
     exit::{answer, table},
 };
 use crate::{
@@ -30,12 +38,25 @@ Examples:
   waag check my-policy.tar
   waag check my-policy.tar --seeds 0..999 --env CartPole-v1
   waag check my-policy.tar --seeds 7,11,13 --json       return, length and outcome of every episode
+  waag check --path my-model                            a model in a folder, before it is published
+  waag check --repo alice/model-1 --digest sha256:…     what was published, as the operator will see it
 
 The checks and the rollouts are the operator's own functions. The seeds of a real run come from a block that does not \
-exist yet, so that nobody can choose them; seed k is gymnasium's `reset(seed=k)`.")]
+exist yet, so that nobody can choose them; seed k is gymnasium's `reset(seed=k)`. Of a model only names, sizes, the \
+headers of its weights, index and configuration are read.")]
 pub struct Args {
-    /// The archive
-    bundle: PathBuf,
+    /// The archive of a policy
+    #[arg(required_unless_present_any = ["path", "repo"], conflicts_with_all = ["path", "repo"])]
+    bundle: Option<PathBuf>,
+    /// The folder of a model
+    #[arg(long, value_name = "DIR", conflicts_with = "repo")]
+    path: Option<PathBuf>,
+    /// The repository of a published model
+    #[arg(long, value_name = "NAME", requires = "digest")]
+    repo: Option<String>,
+    /// The digest of a published model, as it is committed
+    #[arg(long, value_name = "DIGEST", requires = "repo")]
+    digest: Option<String>,
     /// First and last seed, or a list: 0..99, or 3,5,8
     #[arg(long, default_value = "0..99", value_parser = seeds)]
     seeds: Seeds,
@@ -84,19 +105,37 @@ pub struct Played {
 ///
 /// # Errors
 /// The first rule that the archive breaks, or what cannot be used of the arguments.
-pub fn run(context: &Context, args: &Args) -> Outcome {
+pub async fn run(context: &Context, args: &Args) -> Outcome {
     let configured = context.configured()?;
     let profile = profile_of(&configured, args.challenge.as_deref())?;
+    profile.check(&catalog::BuiltIn).map_err(refused)?;
+    let what = match (&args.bundle, &args.path, &args.repo, &args.digest) {
+        (Some(bundle), ..) if profile.artifact.kind == "policy" => return policy(context, args, profile, bundle),
+        (None, Some(path), ..) if profile.artifact.kind == "model" => model::What::Path(path),
+        (None, None, Some(repo), Some(digest)) if profile.artifact.kind == "model" => {
+            model::What::Published(repo, digest)
+        }
+        _ => {
+            let (slug, kind) = (&profile.slug, &profile.artifact.kind);
+            return Err(Failure::usage(format!("the challenge `{slug}` takes artifacts of kind `{kind}`")));
+        }
+    };
+    model::run(context, profile, configured.settings(), what).await
+}
+
+/// Checks and plays a policy.
+fn policy(context: &Context, args: &Args, profile: &Profile, archive: &Path) -> Outcome {
+    let configured = context.configured()?;
     let limits = catalog::limits(profile);
     let environments = catalog::rollouts_of(profile).map(|options| options.environments).unwrap_or_default();
-    let about = Failure::unless_there(&args.bundle)?;
+    let about = Failure::unless_there(archive)?;
     if about.len() > limits.archive_bytes {
         let (bytes, limit) = (about.len(), limits.archive_bytes);
         return Err(crate::artifact::codes::ARCHIVE_TOO_LARGE
             .because(format!("{bytes} bytes; the limit is {limit}"))
             .into());
     }
-    let bytes = fs::read(&args.bundle).map_err(|source| Failure::file("read", &args.bundle, &source))?;
+    let bytes = fs::read(archive).map_err(|source| Failure::file("read", archive, &source))?;
     let library = configured.settings().onnx.library.clone();
     let backend = library.map_or(BackendChoice::Embedded, BackendChoice::Onnxruntime);
     let bundle = checks::check(&bytes, &limits, &environments, &backend)?;

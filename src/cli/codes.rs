@@ -14,6 +14,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         chain::CODES,
         store::CODES,
         artifact::CODES,
+        artifact::model::CODES,
         dedup::CODES,
         engine::CODES,
         gym::CODES,

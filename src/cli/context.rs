@@ -117,6 +117,8 @@ impl Context {
     /// When no endpoint answers.
     pub async fn chain(&self, settings: &Settings) -> Result<Client, Failure> {
         let options = Options {
+            archive: settings.archive_endpoints(),
+            genesis: settings.genesis().map(|genesis| genesis.0),
             request_timeout_ms: settings.network.request_timeout_ms,
             clock: Arc::clone(&self.clock),
             ..Options::new(settings.endpoints())

@@ -20,6 +20,7 @@ use crate::{
     config::Given,
     devnet::{self, Blocks, Options},
     fault::{Class, Code, Fault},
+    ids::{Digest, Entropy as _},
 };
 
 /// How long the tasks may take to end.
@@ -64,6 +65,9 @@ pub struct Args {
     /// Keep the chain in this file
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Seed of a new chain: its first block's hash and its beacon's key come from it [default: a random one]
+    #[arg(long, value_name = "HEX")]
+    seed: Option<Digest>,
     /// Make blocks only when dev_newBlock asks
     #[arg(long)]
     manual: bool,
@@ -99,6 +103,8 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         blocks,
         finality_lag: u32::try_from(settings.devnet.finality_lag_blocks).unwrap_or(u32::MAX),
         state: args.state.clone(),
+        seed: args.seed.map_or_else(|| fresh_seed(context), |seed| seed.0),
+        keeps_seed: args.seed.is_none(),
         spec: if args.metadata == "461" { devnet::Spec::V461 } else { devnet::Spec::V439 },
         ..Options::default()
     };
@@ -116,6 +122,13 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     chain.stop().await;
     tasks.drain(DRAIN).await;
     failure.map_or(Ok(()), |failure| Err(Failure::from(super::exit::ENDED.because(failure)).told()))
+}
+
+/// Two chains shall never have the same first block by accident: what is signed for one would be valid on the other.
+pub fn fresh_seed(context: &Context) -> [u8; 32] {
+    let mut seed = [0; 32];
+    context.entropy.fill(&mut seed);
+    seed
 }
 
 fn given(args: &Args) -> Vec<Given> {

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Serialize;
@@ -13,7 +14,7 @@ use super::{
     exit::{UNHEALTHY, answer},
 };
 use crate::{
-    chain::{BlockRef, Client},
+    chain::{BlockRef, Client, Options},
     config::settings::Settings,
     fault::Fault,
     gym::{policy::BackendChoice, rollouts::Verdict},
@@ -27,6 +28,8 @@ const SPACE_WARN_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 const SPACE_FAIL_BYTES: u64 = 512 * 1024 * 1024;
 /// Difference between our clock and the chain's that is still normal: a few blocks, because a head is always old.
 const CLOCK_WARN_MS: u64 = 60_000;
+/// Blocks by which an endpoint may be behind another one: a minute.
+const BLOCKS_BEHIND_WARN: u64 = 5;
 /// How long the foreign backend may take to introduce itself, in milliseconds.
 const BACKEND_MS: i64 = 20_000;
 
@@ -217,29 +220,58 @@ async fn chain(context: &Context, settings: &Settings) -> Vec<Line> {
     let what = "chain";
     let endpoints = settings.endpoints().join(", ");
     let is_devnet = settings.network.name == "devnet";
+    let without = |line| vec![line, clock_alone(context), wallet_file(context, settings).0];
     let client = match context.chain(settings).await {
         Ok(client) => client,
         Err(_failure) if is_devnet => {
             let hint = "it is there while `waag up --dev` or `waag devnet` runs; for a real chain set `network.name`";
-            return vec![Line::warn(what, format!("no devnet at {endpoints}"), hint), wallet_file(context, settings).0];
+            return without(Line::warn(what, format!("no devnet at {endpoints}"), hint));
         }
-        Err(failure) => return vec![Line::fault(what, &failure.fault), wallet_file(context, settings).0],
+        Err(failure) => return without(Line::fault(what, &failure.fault)),
     };
     let head = match client.finalized_head().await {
         Ok(head) => head,
-        Err(error) => return vec![Line::fault(what, &error.fault()), wallet_file(context, settings).0],
+        Err(error) => return without(Line::fault(what, &error.fault())),
     };
     let genesis = hex::encode(client.genesis_hash());
     let mut lines = vec![Line::ok(what, format!("{endpoints}, block {}, genesis {}…", head.number, &genesis[..12]))];
-    if !is_devnet {
-        lines.push(clock(context, &client, &head).await);
-    }
+    lines.extend(each_endpoint(context, settings, &client, &head).await);
+    lines.push(clock(context, &client, &head, is_devnet).await);
     lines.extend(subnet(context, settings, &client, &head).await);
     lines
 }
 
-/// Our clock against the chain's. A devnet counts a time of its own, so that it is not asked.
-async fn clock(context: &Context, client: &Client, head: &BlockRef) -> Line {
+/// Each endpoint alone, where there are several: one that is down, far behind or of another chain is found before it is
+/// needed.
+async fn each_endpoint(context: &Context, settings: &Settings, client: &Client, newest: &BlockRef) -> Vec<Line> {
+    let (nodes, archives) = (settings.endpoints(), settings.archive_endpoints());
+    let mut lines = Vec::new();
+    let several = nodes.iter().filter(|_| nodes.len() > 1).map(|url| ("endpoint", url));
+    for (what, url) in several.chain(archives.iter().map(|url| ("archive", url))) {
+        let options = Options {
+            request_timeout_ms: settings.network.request_timeout_ms,
+            genesis: Some(client.genesis_hash()),
+            clock: Arc::clone(&context.clock),
+            ..Options::new(vec![url.clone()])
+        };
+        let head = async { Client::connect(options).await?.finalized_head().await };
+        lines.push(match head.await {
+            Ok(head) if head.number + BLOCKS_BEHIND_WARN < newest.number => {
+                let found = format!("{url}, block {}, {} behind", head.number, newest.number - head.number);
+                Line::warn(what, found, "it may still be synchronising; it is used only when the others fail")
+            }
+            Ok(head) => Line::ok(what, format!("{url}, block {}", head.number)),
+            Err(error) => {
+                let fault = error.fault();
+                Line::warn(what, format!("{} ({})", fault.detail, fault.code), fault.hint)
+            }
+        });
+    }
+    lines
+}
+
+/// Our clock against the chain's. A devnet counts a time of its own.
+async fn clock(context: &Context, client: &Client, head: &BlockRef, is_devnet: bool) -> Line {
     let what = "clock";
     match client.time_ms(head.hash).await {
         Err(error) => Line::fault(what, &error.fault()),
@@ -247,13 +279,25 @@ async fn clock(context: &Context, client: &Client, head: &BlockRef) -> Line {
             let ours_ms = u64::try_from(context.clock.now_ms()).unwrap_or_default();
             let apart_ms = ours_ms.abs_diff(chain_ms);
             let found = format!("{:.1} s from the time of the newest final block", apart_ms as f64 / 1000.0);
-            if apart_ms > CLOCK_WARN_MS {
-                Line::warn(what, found, "set this machine's clock; miners' signatures are judged by it")
+            if is_devnet {
+                Line::ok(what, format!("{found}; a devnet counts a time of its own"))
+            } else if apart_ms > CLOCK_WARN_MS {
+                Line::warn(
+                    what,
+                    found,
+                    "set this machine's clock, by which miners' signatures are judged; or use a node that is up to date",
+                )
             } else {
                 Line::ok(what, found)
             }
         }
     }
+}
+
+/// Our clock, with nothing to compare it with.
+fn clock_alone(context: &Context) -> Line {
+    let seconds = context.clock.now_ms() / 1000;
+    Line::ok("clock", format!("{seconds} s since 1970 by this machine; without a chain there is nothing to compare"))
 }
 
 /// The hotkey's file, and its account when it can be read.

@@ -19,6 +19,7 @@ pub mod exit;
 pub mod help;
 pub mod init;
 mod logging;
+pub mod metagraph;
 pub mod miner;
 pub mod pack;
 pub mod password;
@@ -79,11 +80,12 @@ async fn dispatch(context: &Context, verb: Verb) -> Outcome {
         Verb::Devnet(args) => devnet::run(context, &args).await,
         Verb::Register(args) => register::run(context, &args).await,
         Verb::Pack(args) => pack::run(context, &args),
-        Verb::Check(args) => check::run(context, &args),
+        Verb::Check(args) => check::run(context, &args).await,
         Verb::Commit(args) => commit::run(context, &args).await,
         Verb::Publish(args) => publish::run(context, &args).await,
         Verb::Status(args) => status::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
+        Verb::Metagraph(args) => metagraph::run(context, &args).await,
         Verb::Verify(args) => verify::run(context, &args).await,
         Verb::Weights(args) => weights::run(context, &args).await,
         Verb::Wallet(args) => wallet::run(context, &args),

@@ -1,16 +1,17 @@
 //! `waag profile`: check, show and list the files that describe challenges.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
 
 use super::{
-    Context, Outcome,
+    Context, Failure, Outcome,
     context::refused,
     exit::{answer, table},
 };
 use crate::{
+    artifact::model::{architecture, codes},
     config::{
         Profile,
         profile::{check_together, embedded_names},
@@ -24,7 +25,8 @@ use crate::{
 Examples:
   waag profile check my-challenge.toml     names the line of a mistake; exit code 2
   waag profile show NAME                   the text, word for word
-  waag profile list                        what is embedded and what the settings serve")]
+  waag profile list                        what is embedded and what the settings serve
+  waag profile arch-spec my-model          what a challenge fixes that begins from this model")]
 pub struct Args {
     #[command(subcommand)]
     act: Act,
@@ -57,6 +59,15 @@ Examples:
   waag profile list
   waag profile list --config /etc/waag.toml --json")]
     List,
+    /// Print the architecture that a model's config.json gives, as a profile takes it
+    #[command(after_help = "\
+Examples:
+  waag profile arch-spec my-model >> my-challenge.toml
+  waag profile arch-spec my-model --json")]
+    ArchSpec {
+        /// The folder of the model, or its config.json
+        dir: PathBuf,
+    },
 }
 
 /// Runs the verb.
@@ -68,6 +79,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Act::Check { file } => check(context, file),
         Act::Show { name } => show(context, name),
         Act::List => list(context),
+        Act::ArchSpec { dir } => arch_spec(context, dir),
     }
 }
 
@@ -96,6 +108,23 @@ fn show(context: &Context, name: &str) -> Outcome {
     let mut document = json_of(&profile);
     document["text"] = json!(profile.text());
     answer(context.json(), &document, || profile.text().trim_end().to_owned());
+    Ok(())
+}
+
+/// The architecture of a model as the table of a profile.
+fn arch_spec(context: &Context, dir: &Path) -> Outcome {
+    let path = if dir.is_dir() { dir.join(architecture::FILE) } else { dir.to_owned() };
+    let about = Failure::unless_there(&path)?;
+    let unusable =
+        |why: String| Failure::named_file(codes::ARCHITECTURE.because(format!("`{}`: {why}", path.display())));
+    if about.len() > architecture::BYTES_MAX {
+        return Err(unusable(format!("{} bytes; the limit is {}", about.len(), architecture::BYTES_MAX)));
+    }
+    let bytes = std::fs::read(&path).map_err(|source| Failure::file("read", &path, &source))?;
+    let spec = architecture::Spec::of(&bytes).map_err(unusable)?;
+    let table = json!({ "artifact": { "options": { "architecture": spec } } });
+    let text = toml::to_string(&table).map_err(|source| unusable(source.to_string()))?;
+    answer(context.json(), &spec, || text.trim_end().to_owned());
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use super::{
     exit::{answer, table},
 };
 use crate::{
+    fault::Fault,
     ids::Hotkey,
     server::{
         client::Client,
@@ -69,10 +70,15 @@ fn in_words(status: &Status) -> String {
             let epoch = subnet.blocks_to_epoch.map_or_else(String::new, |blocks| format!(", epoch in {blocks} blocks"));
             let (netuid, head, finalized) = (subnet.netuid, subnet.head, subnet.finalized);
             lines.push(format!(
-                "subnet {netuid}: block {head}, final {finalized}{epoch}, {} registered",
-                subnet.registered
+                "subnet {netuid}: block {head}, final {finalized}{epoch}, {} registered{}",
+                subnet.registered,
+                if subnet.stored { " (as last known, not confirmed by the chain yet)" } else { "" }
             ));
         }
+    }
+    if let Some(trouble) = &status.chain_trouble {
+        let Fault { code, detail, hint, .. } = &trouble.fault;
+        lines.push(format!("chain: {code}: {detail}; {hint}"));
     }
     let slots = &status.slots;
     lines.push(format!("slots: {} of {} CPUs free", slots.cpus_free, slots.cpus));

@@ -58,8 +58,17 @@ pub struct Args {
 #[derive(Debug, Clone, Subcommand)]
 enum Act {
     /// List the wallets and hotkeys on this machine
+    #[command(after_help = "\
+Examples:
+  waag wallet list
+  waag wallet list --wallet.path /srv/wallets --json")]
     List,
     /// Show one wallet: addresses, forms and what is wrong, never a secret
+    #[command(after_help = "\
+Examples:
+  waag wallet show                               the configured one
+  waag wallet show owner --unlock                opens encrypted keys too, and proves each address
+  waag wallet show owner --json")]
     Show {
         /// Its name [default: --wallet.name]
         name: Option<String>,
@@ -68,8 +77,17 @@ enum Act {
         unlock: bool,
     },
     /// Make the missing keys of a wallet: the coldkey encrypted, the hotkey plain
+    #[command(after_help = "\
+Examples:
+  waag wallet create --wallet.name owner --wallet.hotkey validator
+  waag wallet create --hotkey-only               beside a coldkey that is kept elsewhere
+  waag wallet create --json                      with --password-file, for scripts")]
     Create(Create),
     /// Sign a text with the hotkey
+    #[command(after_help = "\
+Examples:
+  waag wallet sign --message \"it is me\"
+  waag wallet sign --coldkey --message \"it is me\" --json")]
     Sign {
         /// The text
         #[arg(long, value_name = "TEXT")]
@@ -79,6 +97,10 @@ enum Act {
         coldkey: bool,
     },
     /// Check a signature; exit code 1 when it is wrong
+    #[command(after_help = "\
+Examples:
+  waag wallet verify ADDRESS SIGNATURE --message \"it is me\"
+  waag wallet verify ADDRESS SIGNATURE --message \"it is me\" --json")]
     Verify {
         /// Who signed
         address: Account,

@@ -51,6 +51,8 @@ pub(super) enum Kind {
     UrlOrNone(&'static [&'static str]),
     /// The name of a network, or the address of a node.
     Network,
+    /// 32 bytes in hexadecimal digits, with or without 0x before them, or nothing.
+    HashOrNone,
     /// Several texts.
     Texts,
     /// Several addresses that begin with one of these.
@@ -373,6 +375,7 @@ impl Reader<'_> {
             }
             (Kind::UrlOrNone(_), Value::Text(text)) if text.is_empty() => Ok(Value::Text(text)),
             (Kind::UrlOrNone(schemes), Value::Text(text)) => url(schemes, text).map(Value::Text),
+            (Kind::HashOrNone, Value::Text(text)) => hash(text).map(Value::Text),
             (Kind::Network, Value::Text(text)) => network(text).map(Value::Text),
             (Kind::Texts, Value::List(items)) => Ok(Value::List(items)),
             (Kind::Urls(schemes), Value::List(items)) => {
@@ -462,6 +465,14 @@ fn url(schemes: &[&str], text: String) -> Result<String, String> {
     } else {
         Err(format!("`{text}` is not an address that begins with {}", schemes.join(" or ")))
     }
+}
+
+fn hash(text: String) -> Result<String, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(&text);
+    if digits.is_empty() || digits.parse::<crate::ids::Digest>().is_ok() {
+        return Ok(digits.to_owned());
+    }
+    Err(format!("`{text}` is not a hash: 64 hexadecimal digits belong here, or nothing"))
 }
 
 fn network(text: String) -> Result<String, String> {

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
+use crate::ids::Digest;
+
 use super::{
     Error,
     error::SETTINGS_INVALID,
@@ -15,6 +17,13 @@ pub(super) const NETWORKS: &[&str] = &["devnet", "test", "finney", "archive", "l
 /// How the address of a node begins.
 pub(super) const NODE_SCHEMES: &[&str] = &["ws://", "wss://"];
 
+/// The public node of the main network that keeps all state.
+const FINNEY_ARCHIVE: &str = "wss://archive.chain.opentensor.ai:443";
+/// The first block of the main network.
+const FINNEY_GENESIS: Digest = digest("2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03");
+/// The first block of the test network.
+const TEST_GENESIS: Digest = digest("8f9cf856bf558a14440e75569c9e58594757048d7b3a84b5d25f6bd978263105");
+
 /// Every setting. A test holds this list, the default file and the structs below together.
 const KEYS: &[(&str, Kind)] = &[
     ("data_dir", Kind::Path),
@@ -22,6 +31,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("network.netuid", Kind::Whole(0, 65_535)),
     ("network.name", Kind::Network),
     ("network.endpoints", Kind::Urls(NODE_SCHEMES)),
+    ("network.archive_endpoints", Kind::Urls(NODE_SCHEMES)),
+    ("network.genesis", Kind::HashOrNone),
     ("network.request_timeout_ms", Kind::Whole(100, 600_000)),
     ("network.beacon", Kind::Word(&["auto", "chain", "quicknet"])),
     ("wallet.name", Kind::FileName),
@@ -41,6 +52,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("store.s3.endpoint", Kind::UrlOrNone(&["http://", "https://"])),
     ("store.s3.access_key_id", Kind::Text),
     ("store.s3.secret_access_key_file", Kind::PathOrNone),
+    ("fetch.addresses", Kind::Word(&["public", "any"])),
     ("slots.cpus", Kind::Whole(0, 4096)),
     ("slots.memory_mib", Kind::Whole(0, 16_777_216)),
     ("weights.burn_uid", Kind::Whole(0, 65_535)),
@@ -73,6 +85,8 @@ pub struct Settings {
     pub server: Server,
     /// How things are kept.
     pub store: Store,
+    /// Where models are fetched from.
+    pub fetch: Fetch,
     /// What evaluation may use.
     pub slots: Slots,
     /// When weights are set.
@@ -95,6 +109,11 @@ pub struct Network {
     pub name: String,
     /// Addresses of nodes in place of the usual ones.
     pub endpoints: Vec<String>,
+    /// Addresses of nodes that keep all state, in place of the usual ones.
+    pub archive_endpoints: Vec<String>,
+    /// Hash of the chain's first block, where it is not that of a known network.
+    #[serde(deserialize_with = "some_hash")]
+    pub genesis: Option<Digest>,
     /// Milliseconds after which a request counts as failed.
     pub request_timeout_ms: u64,
     /// For which beacon weights are sealed.
@@ -197,6 +216,32 @@ pub struct S3 {
     pub secret_access_key_file: Option<PathBuf>,
 }
 
+/// Which machines a fetch may speak to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Addresses {
+    /// Those of the public Internet, by TLS.
+    Public,
+    /// Any, such as a registry on this machine.
+    Any,
+}
+
+impl Addresses {
+    /// Whether private addresses may be spoken to.
+    #[must_use]
+    pub const fn allows_private(self) -> bool {
+        matches!(self, Self::Any)
+    }
+}
+
+/// Where models are fetched from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Which machines may be spoken to.
+    pub addresses: Addresses,
+}
+
 /// What evaluation may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -290,10 +335,29 @@ impl Settings {
             "local" => "ws://127.0.0.1:9944".to_owned(),
             "test" => "wss://test.finney.opentensor.ai:443".to_owned(),
             "finney" => "wss://entrypoint-finney.opentensor.ai:443".to_owned(),
-            "archive" => "wss://archive.chain.opentensor.ai:443".to_owned(),
+            "archive" => FINNEY_ARCHIVE.to_owned(),
             address => address.to_owned(),
         };
         vec![usual]
+    }
+
+    /// The addresses of the nodes that are asked for state that the others have discarded.
+    #[must_use]
+    pub fn archive_endpoints(&self) -> Vec<String> {
+        if !self.network.archive_endpoints.is_empty() {
+            return self.network.archive_endpoints.clone();
+        }
+        if self.network.name == "finney" { vec![FINNEY_ARCHIVE.to_owned()] } else { Vec::new() }
+    }
+
+    /// The hash of the chain's first block: as set, or as the named network is known to have it.
+    #[must_use]
+    pub fn genesis(&self) -> Option<Digest> {
+        self.network.genesis.or(match self.network.name.as_str() {
+            "finney" | "archive" => Some(FINNEY_GENESIS),
+            "test" => Some(TEST_GENESIS),
+            _ => None,
+        })
     }
 }
 
@@ -338,6 +402,27 @@ pub(super) fn check_sense(loaded: &Loaded) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// The digest of 64 lower-case hexadecimal digits, at compile time.
+const fn digest(text: &str) -> Digest {
+    const fn value(digit: u8) -> u8 {
+        if digit <= b'9' { digit - b'0' } else { digit - b'a' + 10 }
+    }
+    let digits = text.as_bytes();
+    assert!(digits.len() == 64, "a digest has 64 digits");
+    let mut bytes = [0; 32];
+    let mut at = 0;
+    while at < bytes.len() {
+        bytes[at] = value(digits[2 * at]) << 4 | value(digits[2 * at + 1]);
+        at += 1;
+    }
+    Digest(bytes)
+}
+
+fn some_hash<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
 }
 
 fn some_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

@@ -74,6 +74,8 @@ pub struct Config {
     pub block_ms: u64,
     /// What the genesis hash and the beacon's key come from.
     pub seed: [u8; 32],
+    /// Whether a stored chain keeps its own seed.
+    pub keeps_seed: bool,
     /// Whether there is a beacon; signing a round takes about as long as everything else in an empty block.
     pub beacon: bool,
 }
@@ -129,23 +131,38 @@ impl Chain {
 
     /// A chain whose blocks are kept in a file; continues where the file ends. Returns the bytes of a torn end.
     pub fn open(runtime: Arc<Runtime>, config: Config, path: &Path) -> Result<(Self, u64), OpenError> {
-        let mut chain = Self::new(runtime, config);
-        let genesis = chain.genesis();
-        let mut records = 0_u32;
+        let mut replayed: Option<Self> = None;
         let (mut log, cut) = Log::open(path, |record| {
-            records += 1;
-            match records {
-                1 if record == genesis => Ok(()),
-                1 => Err(ReplayError::Genesis),
-                _ => chain.replay(record),
+            match &mut replayed {
+                None => replayed = Some(Self::stored(&runtime, &config, record)?),
+                Some(chain) => chain.replay(record)?,
             }
+            Ok(())
         })?;
-        if records == 0 {
-            log.append(&genesis)?;
-            log.sync()?;
-        }
+        let mut chain = match replayed {
+            Some(chain) => chain,
+            None => {
+                let chain = Self::new(runtime, config);
+                log.append(&[chain.genesis(), chain.config.seed].concat())?;
+                log.sync()?;
+                chain
+            }
+        };
         chain.log = Some(log);
         Ok((chain, cut))
+    }
+
+    /// The chain at its genesis whose first record this is: the genesis hash and the seed. Files of the first version
+    /// have no seed there: theirs was given, or was zero.
+    fn stored(runtime: &Arc<Runtime>, config: &Config, record: &[u8]) -> Result<Self, ReplayError> {
+        let (genesis, seed) = record.split_at_checked(Hash::default().len()).ok_or(ReplayError::Genesis)?;
+        let seed = match (config.keeps_seed, seed) {
+            (true, []) => [0; 32],
+            (true, seed) => seed.try_into().map_err(|_wrong_length| ReplayError::Genesis)?,
+            (false, _) => config.seed,
+        };
+        let chain = Self::new(Arc::clone(runtime), Config { seed, ..config.clone() });
+        if chain.genesis() == genesis { Ok(chain) } else { Err(ReplayError::Genesis) }
     }
 
     /// Adds a block from the log.

@@ -73,8 +73,10 @@ pub struct Options {
     pub finality_lag: u32,
     /// The file that keeps the chain, each block on disk before it is announced; none keeps it in memory.
     pub state: Option<PathBuf>,
-    /// What the genesis hash comes from.
+    /// What the genesis hash and the beacon's key come from.
     pub seed: [u8; 32],
+    /// Whether a stored chain keeps the seed that it was made with, whatever `seed` says; else it must be that one.
+    pub keeps_seed: bool,
     /// Chain time between two blocks.
     pub chain_block_ms: u64,
     /// Whose runtime it shows.
@@ -89,6 +91,7 @@ impl Default for Options {
             finality_lag: 2,
             state: None,
             seed: [0; 32],
+            keeps_seed: false,
             chain_block_ms: 12_000,
             spec: Spec::V439,
         }
@@ -211,6 +214,7 @@ pub async fn start(options: Options, tasks: &Tasks, clock: Arc<dyn Clock>) -> Re
         finality_lag: options.finality_lag,
         block_ms: options.chain_block_ms,
         seed: options.seed,
+        keeps_seed: options.keeps_seed,
         beacon: true,
     };
     let chain = match &options.state {

@@ -434,3 +434,30 @@ async fn a_devnet_with_a_file_goes_on_where_it_was() {
     let other = start(Options { seed: [9; 32], ..options() }, &Tasks::new(), SystemClock::shared()).await.unwrap_err();
     assert_eq!(other.code().name, "devnet_state");
 }
+
+#[tokio::test]
+async fn each_seed_has_its_own_first_block_and_a_stored_chain_keeps_its_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = |seed: u8, name: &str| Options {
+        blocks: Blocks::Manual,
+        state: Some(folder.path().join(name)),
+        seed: [seed; 32],
+        keeps_seed: true,
+        ..Options::default()
+    };
+    let mut genesis = Vec::new();
+    for (seed, name) in [(1, "one"), (2, "two"), (3, "one"), (4, "two")] {
+        let devnet = Running::new(options(seed, name)).await;
+        let config = devnet.call("chain_getBlockHash", json!([0])).await;
+        devnet.call("dev_newBlock", json!([2])).await;
+        genesis.push(config);
+        devnet.end().await;
+    }
+    assert_ne!(genesis[0], genesis[1]);
+    assert_eq!(genesis[..2], genesis[2..]);
+    // A seed that is asked for must be the stored one.
+    let asked = |seed| Options { keeps_seed: false, ..options(seed, "one") };
+    let wrong = start(asked(2), &Tasks::new(), SystemClock::shared()).await.unwrap_err();
+    assert_eq!(wrong.code().name, "devnet_state");
+    Running::new(asked(1)).await.end().await;
+}

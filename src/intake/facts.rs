@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::UnixMs,
+    fault::Fault,
     ids::{Digest, Hotkey},
 };
 
@@ -31,6 +32,9 @@ pub struct ChainFacts {
     pub head: u64,
     /// Whether old blocks are still being taken in.
     pub catching_up: bool,
+    /// Whether this is what was known when the process before this one ended, and the chain has not confirmed it yet.
+    #[serde(default)]
+    pub stored: bool,
     /// The newest finalized block.
     pub finalized: u64,
     /// Its hash.
@@ -45,6 +49,15 @@ pub struct ChainFacts {
     pub seen_ms: UnixMs,
     /// Who is registered at the finalized block.
     pub registered: BTreeMap<Hotkey, Registration>,
+}
+
+/// What stands between us and the chain now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainTrouble {
+    /// What is wrong.
+    pub fault: Fault,
+    /// Since when.
+    pub since_ms: UnixMs,
 }
 
 /// The shortest silence after which the chain counts as out of sight, in milliseconds: five blocks of a real chain.
@@ -87,6 +100,7 @@ mod tests {
             genesis: Digest([1; 32]),
             head: 12,
             catching_up,
+            stored: false,
             finalized: 10,
             finalized_hash: Digest([2; 32]),
             tempo: 360,

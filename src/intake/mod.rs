@@ -16,7 +16,7 @@ pub use codes::{
     UPLOAD_TOO_LARGE, UPLOADS_TOO_MANY,
 };
 pub use commitments::{Reading, Refusal, Sighting, read_commitments};
-pub use facts::{ChainFacts, Registration};
+pub use facts::{ChainFacts, ChainTrouble, Registration};
 pub use upload::{
     Body, Claim, Committed, Door, LookUp, Opened, Refused, chain_behind, chain_unread, check_declared, check_opening,
     check_rate, check_registered,

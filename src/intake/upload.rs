@@ -235,6 +235,7 @@ mod tests {
             genesis: Digest([5; 32]),
             head: 33,
             catching_up: false,
+            stored: false,
             finalized: 30,
             finalized_hash: Digest([6; 32]),
             tempo: 360,

@@ -22,7 +22,7 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-pub use crate::intake::{ChainFacts, Registration};
+pub use crate::intake::{ChainFacts, ChainTrouble, Registration};
 pub use client::Client;
 pub use problem::{CODES, Problem};
 
@@ -32,7 +32,6 @@ use crate::{
     clock::{Clock, UnixMs},
     config::settings,
     fault::Fault,
-    ids::Digest,
     pipeline::{Pipeline, scheduler::Scheduler},
 };
 
@@ -142,6 +141,8 @@ pub struct State {
     pub pipeline: Pipeline,
     /// The chain as the follower last saw it; `None` until it has.
     pub facts: watch::Receiver<Option<ChainFacts>>,
+    /// What stands between the follower and the chain now.
+    pub trouble: watch::Receiver<Option<ChainTrouble>>,
     /// Whose slots the status shows.
     pub scheduler: Scheduler,
     /// By which requests are timed.
@@ -280,10 +281,5 @@ impl App {
     /// The chain as it was last seen. A copy: nobody holds the channel while it waits for something else.
     fn facts(&self) -> Option<ChainFacts> {
         self.shared.state.facts.borrow().clone()
-    }
-
-    /// The finalized block that was last seen.
-    fn finalized(&self) -> Option<(u64, Digest)> {
-        self.shared.state.facts.borrow().as_ref().map(|facts| (facts.finalized, facts.finalized_hash))
     }
 }

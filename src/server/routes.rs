@@ -65,14 +65,16 @@ pub(super) fn router(app: App) -> Router {
 
 /// Answers from memory alone: it must answer even when the database does not.
 async fn health(State(app): State<App>) -> Json<views::Health> {
-    let block = app.finalized().map(|(block, _hash)| block);
-    let status = if block.is_some() { "ok" } else { "starting" };
+    let facts = app.facts();
+    let block = facts.as_ref().map(|facts| facts.finalized);
+    let status = if facts.is_some_and(|facts| !facts.stored) { "ok" } else { "starting" };
     Json(views::Health { status: status.to_owned(), version: VERSION.to_owned(), block })
 }
 
 async fn status(State(app): State<App>) -> Answer<views::Status> {
     let pipeline = app.pipeline().clone();
     let (facts, now_ms) = (app.facts(), app.clock().now_ms());
+    let trouble = app.shared.state.trouble.borrow().clone();
     let tasks = app.shared.tasks.running();
     let slots = views::SlotStatus::from(&app.shared.state.scheduler);
     let status = app
@@ -82,7 +84,7 @@ async fn status(State(app): State<App>) -> Answer<views::Status> {
         .read(move |conn| {
             let challenges = pipeline.challenges();
             let facts = facts.as_ref();
-            views::status(conn, views::Sources { version: VERSION, now_ms, facts, tasks, slots, challenges })
+            views::status(conn, views::Sources { version: VERSION, now_ms, facts, trouble, tasks, slots, challenges })
         })
         .await?;
     Ok(Json(status))

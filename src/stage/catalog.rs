@@ -38,7 +38,7 @@ pub struct BuiltIn;
 impl Catalog for BuiltIn {
     fn names(&self, part: Part) -> Vec<&'static str> {
         match part {
-            Part::Artifact => vec!["policy"],
+            Part::Artifact => vec!["policy", "model"],
             Part::Door => vec!["commitment"],
             Part::Stage => vec!["checks", "duplicates", "rollouts"],
             Part::Rule => score::rules().iter().map(|rule| rule.name()).collect(),
@@ -47,6 +47,7 @@ impl Catalog for BuiltIn {
 
     fn check(&self, part: Part, name: &str, options: &Value) -> Result<(), String> {
         match (part, name) {
+            (Part::Artifact, "model") => artifact::model::Options::parse(options).map(drop),
             (Part::Stage, "duplicates") => duplicates::Options::parse(options).map(drop),
             (Part::Stage, "rollouts") => rollouts::Options::parse(options).map(drop),
             (Part::Rule, name) => score::rule(name).map_or(Ok(()), |rule| rule.check(options)),
@@ -90,6 +91,9 @@ pub fn limits(profile: &Profile) -> artifact::Limits {
 /// # Errors
 /// An operator fault when a part needs something that is not configured here.
 pub fn stages(profile: &Profile, parts: &Parts) -> Result<Vec<Arc<dyn Stage>>, Fault> {
+    if profile.artifact.kind == "model" {
+        return Err(artifact::model::codes::MODELS_NOT_SERVED.because(format!("profile `{}`", profile.slug)));
+    }
     let backend = backend(profile, parts)?;
     let environments = rollouts_of(profile).map(|options| options.environments).unwrap_or_default();
     let mut stages: Vec<Arc<dyn Stage>> = Vec::new();

@@ -31,6 +31,7 @@ migrations![
     (3, "0003_evidence"),
     (4, "0004_registrations"),
     (5, "0005_ways"),
+    (6, "0006_snapshots"),
 ];
 
 /// Brings a database up to date.

@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "the counts of kills are for whoever reads the test's output")]
 
-mod appliance;
+pub mod appliance;
 mod disk;
 mod hidden;
 mod kills;
@@ -39,7 +39,7 @@ const ROUNDS: u32 = 3;
 const ARTIFACT_WITHIN_BLOCKS: u32 = 150;
 
 /// The embedded profile, smaller. A submission may be tried again more often than this test kills at its stage.
-fn profile() -> String {
+pub fn profile() -> String {
     let text = embedded(EMBEDDED_DEFAULT).expect("it is embedded");
     let patient = "[stage.retries]\ninfra = 40\nbackoff_ms_min = 50\nbackoff_ms_max = 200\n";
     let changes = [

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 use subxt_rpcs::{RpcClient, client::rpc_params};
 
-use super::{Context, Outcome, stopwatch};
+use super::{Context, Outcome, resident_kib, stopwatch};
 use crate::{
     actors::Tasks,
     chain::{Call, Client, Found, Keypair, Options as ChainOptions, Signed},
@@ -71,9 +71,9 @@ struct Bench {
 /// When the chain cannot start, or refuses what is measured.
 pub async fn run(context: &Context, args: &Args) -> Outcome {
     let bench = Bench::start(context, args).await?;
-    let before_kib = resident_kib();
+    let before_kib = resident_kib("self", "VmRSS");
     let mut report = vec![bench.empty_blocks(args.blocks).await?];
-    let after_kib = resident_kib();
+    let after_kib = resident_kib("self", "VmRSS");
     report.push(bench.one_by_one(args.extrinsics).await?);
     report.extend(bench.all_together(args.extrinsics).await?);
     bench.chain.stop().await;
@@ -181,13 +181,6 @@ fn dev(uri: &str) -> Result<Keypair, Failure> {
     Ok(Keypair::from_uri(uri).map_err(|error| error.fault())?)
 }
 
-/// How much memory this process holds, where the system says so.
-fn resident_kib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +188,7 @@ mod tests {
     #[test]
     fn rates_are_counts_over_seconds() {
         assert!((Measured::new("x", 500, 250_000_000).per_second - 2_000.0).abs() < 1e-9);
-        assert!(resident_kib().is_none_or(|kib| kib > 1_000));
+        assert!(resident_kib("self", "VmRSS").is_none_or(|kib| kib > 1_000));
         assert_ne!(dev("//Alice").unwrap().account(), dev("//Bob").unwrap().account());
     }
 }

@@ -1,7 +1,9 @@
 //! `waag bench`: how fast this machine does what an appliance does, by the appliance's own functions.
 
 mod devnet;
+mod follow;
 mod jobs;
+mod metagraph;
 mod rollouts;
 
 use clap::Subcommand;
@@ -16,7 +18,9 @@ Examples:
   waag bench rollouts --threads 4 --policy CartPole-v1=mine.onnx
   waag bench jobs                              claim and finish no-op jobs through the real store
   waag bench jobs --dir /var/lib/waag          on the disk that matters
-  waag bench devnet --blocks 100000            the embedded chain over its socket, and its memory")]
+  waag bench devnet --blocks 100000            the embedded chain over its socket, and its memory
+  waag bench follow --blocks 100000            the chain follower over that chain, and its memory
+  waag bench metagraph --subtensor.network finney --netuid 1")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -30,6 +34,10 @@ enum What {
     Jobs(jobs::Args),
     /// Blocks and signed extrinsics per second of the embedded chain
     Devnet(devnet::Args),
+    /// Blocks per second of the chain follower, and the memory of it all
+    Follow(follow::Args),
+    /// How long it takes to read the metagraph
+    Metagraph(metagraph::Args),
 }
 
 /// Runs the verb.
@@ -41,7 +49,16 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         What::Rollouts(args) => rollouts::run(context, args),
         What::Jobs(args) => jobs::run(context, args).await,
         What::Devnet(args) => devnet::run(context, args).await,
+        What::Follow(args) => follow::run(context, args).await,
+        What::Metagraph(args) => metagraph::run(context, args).await,
     }
+}
+
+/// How much memory a process, or `self`, holds, where the system says so: now (`VmRSS`), or at most (`VmHWM`).
+fn resident_kib(process: &str, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 /// Nanoseconds since some moment, always forwards.

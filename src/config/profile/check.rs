@@ -55,8 +55,8 @@ impl Profile {
     pub fn check(&self, catalog: &dyn Catalog) -> Result<(), Error> {
         use Step::{Index, Key};
         let empty = no_options();
-        let (artifact, intake) = (Key("artifact"), Key("intake"));
-        self.check_part(catalog, Part::Artifact, &self.artifact.kind, &empty, &[artifact], "kind")?;
+        let (kind, intake) = (&self.artifact, Key("intake"));
+        self.check_part(catalog, Part::Artifact, &kind.kind, &kind.options, &[Key("artifact")], "kind")?;
         self.check_part(catalog, Part::Door, &self.intake.door, &empty, &[intake], "door")?;
         for (index, stage) in self.stages.iter().enumerate() {
             let at = [Key("stage"), Index(index)];

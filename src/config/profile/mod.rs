@@ -77,6 +77,9 @@ pub struct Artifact {
     /// Bytes of one artifact as uploaded or fetched.
     #[serde(deserialize_with = "fields::bounded::<_, 1, { limits::ARTIFACT_BYTES }>")]
     pub bytes_max: u64,
+    /// Options of the kind.
+    #[serde(default = "fields::no_options", deserialize_with = "fields::options")]
+    pub options: Value,
 }
 
 /// How it is handed in.

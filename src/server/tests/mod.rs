@@ -137,6 +137,7 @@ impl World {
         let state = State {
             pipeline: pipeline.clone(),
             facts: seen,
+            trouble: watch::channel(None).1,
             scheduler: Scheduler::new(Slots { cpus: 2, memory_mib: 1024, gpus: Vec::new() }),
             clock,
             nonces_since_ms: 0,
@@ -197,6 +198,7 @@ fn chain() -> ChainFacts {
         genesis: Digest(GENESIS),
         head: 33,
         catching_up: false,
+        stored: false,
         finalized: 30,
         finalized_hash: Digest([6; 32]),
         tempo: 360,

@@ -15,7 +15,7 @@ use crate::{
     clock::UnixMs,
     fault::Fault,
     ids::Digest,
-    intake::ChainFacts,
+    intake::{ChainFacts, ChainTrouble},
     pipeline::{Challenges, Error, life, scheduler::Scheduler},
     store::events,
 };
@@ -43,6 +43,9 @@ pub struct Status {
     pub now_ms: UnixMs,
     /// The chain; `None` until it has been read.
     pub subnet: Option<Subnet>,
+    /// What stands between the appliance and the chain; `None` when nothing does.
+    #[serde(default)]
+    pub chain_trouble: Option<ChainTrouble>,
     /// How many tasks of each name are running.
     pub tasks: BTreeMap<String, usize>,
     /// The machine's slots.
@@ -87,6 +90,9 @@ pub struct Subnet {
     pub finalized: u64,
     /// When the finalized block was read.
     pub seen_ms: UnixMs,
+    /// Whether this is what was known before a restart and the chain has not confirmed it yet.
+    #[serde(default)]
+    pub stored: bool,
     /// Blocks of one epoch.
     pub tempo: u64,
     /// The block at which the next epoch ends.
@@ -107,6 +113,7 @@ impl From<&ChainFacts> for Subnet {
             head: facts.head,
             finalized: facts.finalized,
             seen_ms: facts.seen_ms,
+            stored: facts.stored,
             tempo: facts.tempo,
             next_epoch_block: facts.next_epoch_block,
             blocks_to_epoch: facts.blocks_to_epoch(),
@@ -176,6 +183,7 @@ pub(in crate::server) struct Sources<'a> {
     pub(in crate::server) version: &'a str,
     pub(in crate::server) now_ms: UnixMs,
     pub(in crate::server) facts: Option<&'a ChainFacts>,
+    pub(in crate::server) trouble: Option<ChainTrouble>,
     pub(in crate::server) tasks: BTreeMap<&'static str, usize>,
     pub(in crate::server) slots: SlotStatus,
     pub(in crate::server) challenges: &'a Challenges,
@@ -198,6 +206,7 @@ pub(in crate::server) fn status(conn: &Connection, sources: Sources<'_>) -> Resu
         version: sources.version.to_owned(),
         now_ms: sources.now_ms,
         subnet: sources.facts.map(Subnet::from),
+        chain_trouble: sources.trouble,
         tasks: sources.tasks.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
         slots: sources.slots,
         challenges,
