@@ -386,3 +386,20 @@ async fn every_ranking_is_proven_before_the_next_one() {
     assert_eq!(bundle.vector.unwrap().get(CHARLIE), u16::MAX);
     scene.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_signed_before_an_upgrade_is_signed_anew_after_it() {
+    let scene = Scene::new().await;
+    assert!(scene.look().await.unwrap(), "decided and signed");
+    scene.control("dev_upgrade", json!([461])).await;
+    let refused = scene.look().await;
+    assert!(matches!(refused, Err(Error::Chain(chain::Error::Pool { .. }))), "{refused:?}");
+    scene.blocks(u32::try_from(chain::ERA_BLOCKS).unwrap() + 2).await;
+    assert!(scene.look().await.unwrap(), "dead");
+    assert!(scene.look().await.unwrap(), "decided again");
+    assert!(!scene.look().await.unwrap(), "sent");
+    scene.blocks(4).await;
+    assert!(scene.look().await.unwrap());
+    assert_eq!(scene.states().await, ["failed", "confirmed"]);
+    scene.end().await;
+}

@@ -5,9 +5,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use parity_scale_codec::{Decode as _, Encode as _};
+use parity_scale_codec::{Compact, Decode as _, Encode as _};
 
 use super::{
+    Spec,
     beacon::Own,
     block::{Block, Header, Log as DigestLog, extrinsics_root, timestamp_extrinsic},
     blocks::Blocks,
@@ -83,7 +84,8 @@ pub struct Config {
 /// The chain.
 #[derive(Debug)]
 pub struct Chain {
-    runtime: Arc<Runtime>,
+    /// The runtimes, each with the first block after which it is the state's: one, and another for each upgrade.
+    runtimes: Vec<(u32, Arc<Runtime>)>,
     config: Config,
     beacon: Option<Own>,
     store: Store,
@@ -116,7 +118,7 @@ impl Chain {
         // A round for each block: a finer beacon would tell nobody anything more.
         let period_s = u32::try_from(config.block_ms / 1000).unwrap_or(u32::MAX);
         Self {
-            runtime,
+            runtimes: vec![(0, runtime)],
             beacon: config.beacon.then(|| Own::new(&config.seed, period_s)),
             config,
             store,
@@ -192,9 +194,15 @@ impl Chain {
         Ok(())
     }
 
-    /// The runtime.
-    pub const fn runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
+    /// The runtime of the best block's state, which executes the next block.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        self.runtime_of(self.best())
+    }
+
+    /// The runtime of the state after a block.
+    pub fn runtime_of(&self, number: u32) -> &Arc<Runtime> {
+        let later = self.runtimes.iter().rev().find(|(from, _)| *from <= number);
+        later.map_or(&self.runtimes[0].1, |(_, runtime)| runtime)
     }
 
     /// The hash of the first block.
@@ -248,7 +256,7 @@ impl Chain {
 
     /// The state after a block.
     pub fn state(&self, number: u32) -> State<'_> {
-        State::at(&self.runtime, &self.store, number)
+        State::at(self.runtime_of(number), &self.store, number)
     }
 
     /// The stored keys and values.
@@ -298,9 +306,9 @@ impl Chain {
 
     /// Takes an extrinsic into the pool, after every check that does not execute it.
     pub fn submit(&mut self, bytes: &[u8], watcher: Option<Watcher>) -> Result<Hash, Invalid> {
-        let signed = Signed::decode(&self.runtime, bytes)?;
+        let signed = Signed::decode(self.runtime(), bytes)?;
         self.pool.admit(&signed.hash, self.best()).map_err(Invalid::Pool)?;
-        let call = Call::decode(&self.runtime, &signed.call)?;
+        let call = Call::decode(self.runtime(), &signed.call)?;
         let next = self.best() + 1;
         let mut world = World::new(self.state(self.best()), next);
         self.validate(&mut world, &signed, &call)?;
@@ -312,8 +320,8 @@ impl Chain {
 
     /// What `TransactionPaymentApi_query_info` says a call costs; `None` for what is not an extrinsic of ours.
     pub fn fee_of(&self, bytes: &[u8]) -> Option<u64> {
-        let signed = Signed::decode(&self.runtime, bytes).ok()?;
-        let call = Call::decode(&self.runtime, &signed.call).ok()?;
+        let signed = Signed::decode(self.runtime(), bytes).ok()?;
+        let call = Call::decode(self.runtime(), &signed.call).ok()?;
         Some(if call.pays() { balances::fee(bytes.len()) } else { 0 })
     }
 
@@ -329,7 +337,7 @@ impl Chain {
                 block.hash
             }
         };
-        if !signed.is_genuine(&self.runtime, &genesis, &birth) {
+        if !signed.is_genuine(self.runtime(), &genesis, &birth) {
             return Err(Invalid::BadProof);
         }
         let account = balances::account(&world.state, &signed.signer);
@@ -370,8 +378,8 @@ impl Chain {
         for hash in &built.invalid {
             self.pool.invalidate(hash, number);
         }
-        let (store, runtime) = (&self.store, &self.runtime);
-        let nonce = |who: &[u8; 32]| balances::account(&State::at(runtime, store, number), who).nonce;
+        let (store, runtime) = (&self.store, Arc::clone(self.runtime()));
+        let nonce = |who: &[u8; 32]| balances::account(&State::at(&runtime, store, number), who).nonce;
         let finalized = number.saturating_sub(self.config.finality_lag);
         self.pool.block_made(number, finalized, nonce);
         Ok((block, outcome))
@@ -394,11 +402,24 @@ impl Chain {
     fn unlink(&mut self, number: u32) {
         self.blocks.truncate(number);
         self.store.take_back(number);
+        self.runtimes.retain(|(from, _)| *from <= number);
     }
 
     /// Waits until every block made is on disk.
     pub fn sync(&self) -> Result<(), super::log::Error> {
         self.log.as_ref().map_or(Ok(()), Log::sync)
+    }
+
+    /// Changes over to the runtime that the state after a block names. A name that nobody knows changes nothing.
+    fn follow_upgrade(&mut self, number: u32, changes: &Changes) {
+        let key = self.state(number).key(Item::LastRuntimeUpgrade, &[]);
+        let Some(Some(value)) = changes.get(&key) else { return };
+        let spec = Compact::<u32>::decode(&mut &**value).ok().and_then(|version| Spec::of_version(version.0));
+        if let Some(Ok(runtime)) = spec.map(Runtime::of)
+            && runtime.version().spec_version != self.runtime_of(number).version().spec_version
+        {
+            self.runtimes.push((number, Arc::new(runtime)));
+        }
     }
 
     /// Adds a block to the chain.
@@ -407,6 +428,7 @@ impl Chain {
         self.store.apply(number, changes);
         let block = Block { hash: header.hash(), header, body: Some(body.into()) };
         self.blocks.push(block.clone());
+        self.follow_upgrade(number, changes);
         block
     }
 
@@ -422,7 +444,7 @@ impl Chain {
         let mut world = World::new(state, number);
         world.faults = self.faults;
         let now_ms = self.time_of_next(&world.state, wall_ms);
-        let slot = now_ms / self.runtime.slot_ms();
+        let slot = now_ms / self.runtime().slot_ms();
         let mut logs = vec![DigestLog::aura(slot)];
         logs.extend(self.replaced.as_ref().map(DigestLog::instead_of));
         initialise(&mut world, parent, slot, &logs);

@@ -54,6 +54,14 @@ pub fn make(runtime: &Runtime, seed: &[u8; 32]) -> (Block, Changes) {
     (block, changes)
 }
 
+/// Names the runtime to which the state belongs from now on.
+pub fn name_runtime(state: &mut State<'_>, spec_version: u32) {
+    let name = parity_scale_codec::Encode::encode(&state.runtime().version().spec_name);
+    let upgrade =
+        Datum::Struct(vec![("spec_version", Datum::Num(spec_version.into())), ("spec_name", Datum::Encoded(name))]);
+    state.put(Item::LastRuntimeUpgrade, &[], &upgrade);
+}
+
 fn fill(world: &mut World<'_>, runtime: &Runtime) {
     let state = &mut world.state;
     for account in dev_accounts() {
@@ -66,10 +74,6 @@ fn fill(world: &mut World<'_>, runtime: &Runtime) {
     state.put(Item::NetworksAdded, key![subnets::ROOT], &true);
     state.put(Item::TotalNetworks, &[], &1_u16);
     state.put(Item::MinAllowedWeights, key![subnets::ROOT], &0_u16);
-    let upgrade = Datum::Struct(vec![
-        ("spec_version", Datum::Num(runtime.version().spec_version.into())),
-        ("spec_name", Datum::Encoded(parity_scale_codec::Encode::encode(&runtime.version().spec_name))),
-    ]);
-    state.put(Item::LastRuntimeUpgrade, &[], &upgrade);
+    name_runtime(state, runtime.version().spec_version);
     balances::issue(world, DEV_ACCOUNT_RAO * 6);
 }

@@ -62,6 +62,17 @@ pub enum Spec {
     V461,
 }
 
+impl Spec {
+    /// The runtime of a spec version, if it was recorded.
+    const fn of_version(version: u32) -> Option<Self> {
+        match version {
+            439 => Some(Self::V439),
+            461 => Some(Self::V461),
+            _ => None,
+        }
+    }
+}
+
 /// What a devnet is to be like.
 #[derive(Debug, Clone)]
 pub struct Options {

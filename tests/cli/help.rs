@@ -18,7 +18,7 @@ fn verbs(dir: &Path) -> Vec<Vec<String>> {
             "config" => &["show"],
             "profile" => &["check", "show", "list"],
             "wallet" => &["list", "show", "create", "sign", "verify"],
-            "bench" => &["rollouts", "jobs"],
+            "bench" => &["rollouts", "jobs", "follow", "metagraph"],
             _ => &[],
         };
         all.extend(nested.iter().map(|verb| vec![name.clone(), (*verb).to_owned()]));

@@ -2,11 +2,13 @@
 //! name, and they are got over.
 
 mod archive;
+mod changes;
 mod endpoints;
 mod line;
 mod reorg;
 mod restart;
 mod tls;
+mod upgrade;
 
 use std::{
     sync::{

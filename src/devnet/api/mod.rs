@@ -38,7 +38,7 @@ struct Query<'a> {
 
 /// A structure whose fields are known by name; what nobody knows is zero, empty or none.
 fn filled(query: &Query<'_>, id: u32, value: impl Fn(&str) -> Option<Datum>) -> Datum {
-    let runtime = query.chain.runtime();
+    let runtime = query.state.runtime();
     let mut bytes = Vec::new();
     for (name, field) in runtime.fields(id) {
         match value(&name) {
@@ -53,7 +53,7 @@ fn filled(query: &Query<'_>, id: u32, value: impl Fn(&str) -> Option<Datum>) -> 
 pub fn call(chain: &Chain, number: u32, method: &str, arguments: &[u8]) -> Result<Vec<u8>, Error> {
     let name = || method.chars().take(limits::NAME_CHARS).collect::<String>();
     let query = Query { chain, state: chain.state(number), block: number };
-    let runtime = chain.runtime();
+    let runtime = query.state.runtime();
     let (inputs, output) = runtime.api(method).ok_or_else(|| Error::NotFound(name()))?;
     let mut rest = arguments;
     if !method.starts_with("TransactionPayment") {
@@ -71,7 +71,7 @@ pub fn call(chain: &Chain, number: u32, method: &str, arguments: &[u8]) -> Resul
 
 /// The answer's bytes; the outer `None` is an unknown method, the inner one a bad argument.
 fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) -> Option<Option<Vec<u8>>> {
-    let runtime = query.chain.runtime();
+    let runtime = query.state.runtime();
     let encoded = |datum: Datum| Some(Some(runtime.encode(&datum, output)));
     match method {
         "Core_version" => Some(Some(runtime.version_bytes().to_vec())),

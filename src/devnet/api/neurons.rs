@@ -14,7 +14,7 @@ use crate::devnet::{
 
 /// The answer to one of this API's methods; see [`super::answer`].
 pub fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) -> Option<Option<Datum>> {
-    let inner = query.chain.runtime().inner(output);
+    let inner = query.state.runtime().inner(output);
     let method = method.strip_prefix("NeuronInfoRuntimeApi_")?;
     match method {
         "get_neurons" | "get_neurons_lite" => Some(super::netuid(arguments).map(|netuid| {

@@ -17,7 +17,7 @@ const PRICE_RAO: u64 = 1_000_000_000;
 
 /// The answer to one of these APIs' methods; see [`super::answer`].
 pub fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) -> Option<Option<Datum>> {
-    let runtime = query.chain.runtime();
+    let runtime = query.state.runtime();
     let mut rest = arguments;
     match method {
         "StakeInfoRuntimeApi_get_stake_info_for_coldkey" => {

@@ -16,7 +16,7 @@ use crate::devnet::{
 
 /// The answer to one of this API's methods; see [`super::answer`].
 pub fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) -> Option<Option<Datum>> {
-    let inner = query.chain.runtime().inner(output);
+    let inner = query.state.runtime().inner(output);
     let mut rest = arguments;
     match method.strip_prefix("SubnetInfoRuntimeApi_")? {
         "get_subnet_info"
@@ -31,12 +31,12 @@ pub fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) ->
             Some(given.map(|(netuid, mecid)| optional(query, netuid, mecid, inner)))
         }
         "get_subnets_info" | "get_subnets_info_v2" | "get_all_metagraphs" | "get_all_dynamic_info" => {
-            let one = query.chain.runtime().inner(inner);
+            let one = query.state.runtime().inner(inner);
             let all = subnets::all(&query.state);
             Some(Some(Datum::List(all.into_iter().map(|netuid| optional(query, netuid, 0, one)).collect())))
         }
         "get_all_mechagraphs" => {
-            let one = query.chain.runtime().inner(inner);
+            let one = query.state.runtime().inner(inner);
             let all = subnets::all(&query.state).into_iter();
             let of = |netuid| (0..subnets::mechanisms(&query.state, netuid)).map(move |mecid| (netuid, mecid));
             let all = all.flat_map(of);
@@ -64,7 +64,7 @@ pub fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) ->
 fn optional(query: &Query<'_>, netuid: u16, mecid: u8, id: u32) -> Datum {
     let known = subnets::has_mechanism(&query.state, netuid, mecid);
     Datum::option(known.then(|| {
-        let is_dynamic_info = query.chain.runtime().type_name(id) == "DynamicInfo";
+        let is_dynamic_info = query.state.runtime().type_name(id) == "DynamicInfo";
         filled(query, id, |name| match name {
             // There it is the sum of a subnet, everywhere else the list by neuron.
             "emission" if is_dynamic_info => None,
@@ -78,7 +78,7 @@ fn selective(query: &Query<'_>, netuid: u16, mecid: u8, wanted: &[u16], id: u32)
     if !subnets::has_mechanism(&query.state, netuid, mecid) {
         return Datum::option(None);
     }
-    let runtime = query.chain.runtime();
+    let runtime = query.state.runtime();
     let wanted: BTreeSet<usize> = wanted.iter().map(|index| usize::from(*index)).collect();
     let mut bytes = Vec::new();
     for (position, (name, field)) in runtime.fields(id).into_iter().enumerate() {
@@ -97,7 +97,7 @@ fn selective(query: &Query<'_>, netuid: u16, mecid: u8, wanted: &[u16], id: u32)
 
 /// Every hyperparameter by its name, with the variant that its type in the older structure asks for.
 fn hyperparameters(query: &Query<'_>, netuid: u16) -> Datum {
-    let runtime = query.chain.runtime();
+    let runtime = query.state.runtime();
     let Some((_, older)) = runtime.api("SubnetInfoRuntimeApi_get_subnet_hyperparams_v2") else {
         return Datum::List(Vec::new());
     };

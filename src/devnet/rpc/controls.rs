@@ -16,8 +16,9 @@ use super::{
     params::{account, bytes, invalid, not_made, optional_bytes},
 };
 use crate::devnet::{
-    Blocks,
+    Blocks, Spec,
     failures::{Failures, Kind},
+    genesis,
     hashing::hex0x,
     limits,
     node::Node,
@@ -53,6 +54,7 @@ pub fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
         Ok(Value::Bool(true))
     })?;
     module.register_blocking_method("dev_reorg", |params, node: Arc<Arc<Node>>, _| reorganise(&params, &node))?;
+    module.register_blocking_method("dev_upgrade", |params, node: Arc<Arc<Node>>, _| upgrade(&params, &node))?;
     module.register_method("dev_failNext", |params, node, _| fail_next(&params, node))?;
     module.register_method("dev_setInterval", |params, node, _| set_interval(&params, node))?;
     Ok(())
@@ -171,6 +173,24 @@ fn reorganise(params: &Params<'_>, node: &Node) -> Answer {
     let depth: u32 = params.next()?;
     let keep: bool = params.optional_next()?.unwrap_or(true);
     node.reorganise(depth, keep).map(|hash| json!(hex0x(&hash))).map_err(|error| not_made(&error))
+}
+
+/// `dev_upgrade(spec)`: after the block that this makes, the state belongs to another recorded runtime; → that block's
+/// hash.
+fn upgrade(params: &Params<'_>, node: &Node) -> Answer {
+    let spec_version: u32 = params.sequence().next()?;
+    if Spec::of_version(spec_version).is_none() {
+        return Err(invalid(format!("there is no recorded runtime of spec version {spec_version}")));
+    }
+    Ok(act(node, |world| {
+        if world.state.runtime().version().spec_version == spec_version {
+            return Err(format!("the runtime is of spec version {spec_version} already"));
+        }
+        genesis::name_runtime(&mut world.state, spec_version);
+        world.emit("System", "CodeUpdated", Vec::new());
+        Ok(())
+    })?
+    .0)
 }
 
 /// `dev_failNext(kind, count = 1)` makes the next so many fail, see [`Kind`]; 0 makes none fail.

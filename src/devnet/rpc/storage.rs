@@ -114,10 +114,9 @@ fn query(params: &Params<'_>, chain: &Chain) -> Answer {
 }
 
 fn runtime_version(params: &Params<'_>, chain: &Chain) -> Answer {
-    // Every block has the same runtime, but an unknown one has none.
     let hash: Option<Hash> = hash(&mut params.sequence())?;
     match chain.block_by_hash(hash.as_ref()) {
-        Some(_) => Ok(version_json(chain.runtime())),
+        Some(block) => Ok(version_json(chain.runtime_of(block.header.number))),
         None => Err(client("UnknownBlock: Header was not found in the database")),
     }
 }
@@ -194,14 +193,23 @@ async fn watch_storage(params: Params<'static>, pending: PendingSubscriptionSink
     }
 }
 
-/// Sends the runtime's version once: it never changes here.
+/// Sends the runtime's version, and again whenever it changes.
 async fn watch_version(pending: PendingSubscriptionSink, node: Arc<Node>) {
+    let mut notices = node.heads();
     let Ok(sink) = pending.accept().await else { return };
-    let version = version_json(node.chain().runtime());
-    if send(&sink, &version).await {
+    let mut told = None;
+    loop {
+        let (version, spec_version) = {
+            let chain = node.chain();
+            (version_json(chain.runtime()), chain.runtime().version().spec_version)
+        };
+        if told.replace(spec_version) != Some(spec_version) && !send(&sink, &version).await {
+            return;
+        }
         tokio::select! {
-            () = sink.closed() => {}
-            () = node.token().cancelled() => {}
+            () = sink.closed() => return,
+            () = node.token().cancelled() => return,
+            notice = notices.recv() => if matches!(notice, Err(RecvError::Closed)) { return },
         }
     }
 }
