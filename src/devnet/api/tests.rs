@@ -4,7 +4,7 @@ use scale_value::Value;
 use subxt_signer::sr25519::dev;
 
 use super::*;
-use crate::devnet::testkit::{blocks, chain, key_of, populated, vectors};
+use crate::devnet::testkit::{blocks, call_bytes, chain, chain_with_beacon, key_of, populated, signed, vectors};
 
 /// What is asked of each method that is answered.
 fn arguments(method: &str) -> Option<Vec<u8>> {
@@ -129,12 +129,31 @@ fn recorded_arguments_are_accepted_and_recorded_answers_have_our_types() {
 
 #[test]
 fn the_fee_asked_for_is_the_fee_of_a_recorded_transfer() {
-    let chain = chain();
-    let vectors = vectors(439);
-    let transfer = vectors["block"]["raw"]["block"]["extrinsics"][2].as_str().unwrap();
-    let mut arguments = hex::decode(&transfer[2..]).unwrap();
-    arguments.extend(142_u32.encode());
-    let answer = call(&chain, 0, "TransactionPaymentApi_query_info", &arguments).unwrap();
-    let fee = u64::from_le_bytes(answer[answer.len() - 8..].try_into().unwrap());
-    assert_eq!(fee, vectors["receipt"]["total_fee_amount"].as_u64().unwrap());
+    for spec in [439, 461] {
+        let chain = chain_with_beacon(spec);
+        let vectors = vectors(spec);
+        let transfer = vectors["block"]["raw"]["block"]["extrinsics"][2].as_str().unwrap();
+        let mut arguments = hex::decode(&transfer[2..]).unwrap();
+        arguments.extend(142_u32.encode());
+        let answer = call(&chain, 0, "TransactionPaymentApi_query_info", &arguments).unwrap();
+        let fee = u64::from_le_bytes(answer[answer.len() - 8..].try_into().unwrap());
+        assert_eq!(fee, vectors["receipt"]["total_fee_amount"].as_u64().unwrap());
+        let weight = &vectors["payment_info"]["weight"];
+        assert_eq!(
+            (&weight["ref_time"], &weight["proof_size"]),
+            (&balances::REF_TIME.into(), &balances::PROOF_BYTES.into())
+        );
+    }
+}
+
+#[test]
+fn the_fee_of_a_call_that_is_not_there_is_told_and_the_call_is_refused_by_name() {
+    let mut chain = chain();
+    let children = vec![Datum::account(&[1; 32]), Datum::Num(1), Datum::List(Vec::new())];
+    let bytes = call_bytes(chain.runtime(), "SubtensorModule", "set_children", children);
+    let extrinsic = signed(&chain, &dev::alice(), &bytes, 0);
+    let arguments = [&*extrinsic, &u32::try_from(extrinsic.len()).unwrap().encode()].concat();
+    assert!(call(&chain, 0, "TransactionPaymentApi_query_info", &arguments).is_ok());
+    let refused = chain.submit(&extrinsic, None).unwrap_err();
+    assert_eq!(refused.to_string(), "the devnet does not implement the call SubtensorModule.set_children");
 }
