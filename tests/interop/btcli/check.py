@@ -199,7 +199,7 @@ def refusals(world: World):
     child = ("stake", "child", "set", "--netuid", "1", "--children", world.hotkeys["owner"], "--proportions", "0.5")
     said = world.text(*child, "--hotkey", "default", "--no-prompt", wallet="miner")
     assert "does not implement the call SubtensorModule.set_children" in said, said
-    # Which it asks for is not in the metadata of any runtime known here, on any chain.
+    # It asks for an item that is not in the metadata of either runtime.
     commit = ("weights", "commit", "--netuid", "1", "--uids", "0,1", "--weights", "0.5,0.5", "--salt", "1,2,3")
     said = world.text(*commit, "--hotkey", "default", "--no-prompt", wallet="miner")
     assert 'Storage function "SubtensorModule.get_commit_reveal_weights_enabled" not found' in said, said
