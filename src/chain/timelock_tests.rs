@@ -69,6 +69,33 @@ fn what_is_sealed_opens_with_its_round_and_no_other() {
     assert_ne!(sealed(1), sealed(2));
 }
 
+/// The public tool opens the same file with the real signatures (`tests/interop/timelock/open.py`). Sealing is a function
+/// of what is handed in, so these very bytes are what this program makes.
+#[test]
+fn what_is_sealed_here_is_what_the_public_tool_is_given_to_open() {
+    let plaintexts: [Vec<u8>; 4] = [
+        commitment_plaintext(b"a sealed word"),
+        Weights { hotkey: Some([7; 32]), uids: vec![0, 1, 5], values: vec![1, 65_535, 300], version_key: 9 }.encode(),
+        vec![0xff],
+        (0..=u8::MAX).cycle().take(700).collect(),
+    ];
+    let mut sealed = Vec::new();
+    for (round, signature) in pulses() {
+        for (entropy, plaintext) in (1_u8..).zip(&plaintexts) {
+            let ciphertext = Beacon::quicknet().seal(round, plaintext, [entropy; 32]).unwrap();
+            sealed.push(serde_json::json!({
+                "round": round,
+                "signature": hex::encode(&signature),
+                "plaintext": hex::encode(plaintext),
+                "ciphertext": hex::encode(ciphertext),
+            }));
+        }
+    }
+    let made = Value::Array(sealed);
+    let kept: Value = serde_json::from_str(include_str!("../../testdata/chain/timelock-ours.json")).unwrap();
+    assert!(made == kept["sealed"], "sealing changed; what it makes now:\n{made}");
+}
+
 #[test]
 fn hostile_ciphertexts_are_errors() {
     let (round, signature) = pulses().swap_remove(0);

@@ -15,6 +15,7 @@ use super::{
         commit_reveal::{BatchReveal, Commit, Reveal, Shown},
         commitments::Info,
         proxy::{Definition, Kind},
+        stake,
         swap::Swap,
         timelock, weights,
     },
@@ -90,8 +91,8 @@ pub enum Call {
     SetMaxSpace(u32),
     Transfer { dest: [u8; 32], value: u64, keep_alive: bool },
     TransferAll { dest: [u8; 32], keep_alive: bool },
-    AddStake { hotkey: [u8; 32], netuid: u16, rao: u64 },
-    RemoveStake { hotkey: [u8; 32], netuid: u16, rao: u64 },
+    AddStake(stake::Wanted),
+    RemoveStake(stake::Wanted),
     RegisterNetwork { hotkey: [u8; 32], identity: Option<Vec<u8>> },
     StartCall { netuid: u16 },
     SetTempo { netuid: u16, tempo: u16 },
@@ -123,7 +124,7 @@ impl Call {
             Self::ServeAxon(_) | Self::ServePrometheus(_) | Self::SetCommitment { .. } | Self::Sudo(_) => false,
             Self::Admin { .. } | Self::SetMaxSpace(_) => false,
             Self::BurnedRegister { .. } | Self::Transfer { .. } | Self::TransferAll { .. } | Self::Remark => true,
-            Self::AddStake { .. } | Self::RemoveStake { .. } | Self::SwapHotkey(_) => true,
+            Self::AddStake(_) | Self::RemoveStake(_) | Self::SwapHotkey(_) => true,
             Self::RegisterNetwork { .. } | Self::StartCall { .. } => true,
             Self::SetTempo { .. } | Self::TriggerEpoch { .. } => true,
             Self::ChangeProxy { .. } | Self::RemoveProxies => true,
@@ -314,10 +315,11 @@ fn subtensor(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, 
             port: arguments.next()?,
             ip_type: arguments.next()?,
         })),
-        "add_stake" | "remove_stake" => {
+        "add_stake" | "remove_stake" | "add_stake_limit" | "remove_stake_limit" => {
             let (hotkey, netuid, rao) = (arguments.next()?, arguments.next()?, arguments.next()?);
-            let add = call == "add_stake";
-            Ok(if add { Call::AddStake { hotkey, netuid, rao } } else { Call::RemoveStake { hotkey, netuid, rao } })
+            let limit = if call.ends_with("_limit") { Some((arguments.next()?, arguments.next()?)) } else { None };
+            let wanted = stake::Wanted { hotkey, netuid, rao, limit };
+            Ok(if call.starts_with("add") { Call::AddStake(wanted) } else { Call::RemoveStake(wanted) })
         }
         "swap_hotkey" | "swap_hotkey_v2" => Ok(Call::SwapHotkey(Swap {
             old: arguments.next()?,
@@ -413,8 +415,8 @@ mod tests {
                 Ok(Call::Remark) => "remark".to_owned(),
                 Ok(Call::Sudo(inner)) => format!("sudo {inner:?}"),
                 Ok(Call::Batch { mode, calls }) => format!("{mode:?} of {}", calls.len()),
-                Ok(Call::AddStake { netuid, rao, .. }) => format!("stake {rao} in {netuid}"),
-                Ok(Call::RemoveStake { netuid, rao, .. }) => format!("unstake {rao} of {netuid}"),
+                Ok(Call::AddStake(wanted)) => format!("stake {} in {}", wanted.rao, wanted.netuid),
+                Ok(Call::RemoveStake(wanted)) => format!("unstake {} of {}", wanted.rao, wanted.netuid),
                 Ok(Call::Proxy { kind, call, .. }) => format!("proxy as {kind:?}, pays: {}", call.pays()),
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => error.to_string(),

@@ -321,8 +321,13 @@ impl Chain {
     /// What `TransactionPaymentApi_query_info` says a call costs; `None` for what is not an extrinsic of ours.
     pub fn fee_of(&self, bytes: &[u8]) -> Option<u64> {
         let signed = Signed::decode(self.runtime(), bytes).ok()?;
-        let call = Call::decode(self.runtime(), &signed.call).ok()?;
-        Some(if call.pays() { balances::fee(bytes.len()) } else { 0 })
+        let pays = match Call::decode(self.runtime(), &signed.call) {
+            Ok(call) => call.pays(),
+            // Who asks before submitting is to hear at the submission that there is no such call here.
+            Err(call::Error::NotImplemented(_)) => true,
+            Err(_) => return None,
+        };
+        Some(if pays { balances::fee(bytes.len()) } else { 0 })
     }
 
     /// The checks of the pool, in their order; again before inclusion.

@@ -117,6 +117,10 @@ items! {
     ScalingLawPower = "SubtensorModule" "ScalingLawPower";
     ServingRateLimit = "SubtensorModule" "ServingRateLimit";
     ActivityCutoffFactor = "SubtensorModule" "ActivityCutoffFactorMilli";
+    OwnerCutEnabled = "SubtensorModule" "OwnerCutEnabled";
+    OwnerCutAutoLock = "SubtensorModule" "OwnerCutAutoLockEnabled";
+    MinChildkeyTake = "SubtensorModule" "MinChildkeyTake";
+    MinChildkeyTakePerSubnet = "SubtensorModule" "MinChildkeyTakePerSubnet";
     LiquidAlpha = "SubtensorModule" "LiquidAlphaOn";
     AlphaValues = "SubtensorModule" "AlphaValues";
     AlphaSteepness = "SubtensorModule" "AlphaSigmoidSteepness";

@@ -250,4 +250,6 @@ pub async fn start(options: Options, tasks: &Tasks, clock: Arc<dyn Clock>) -> Re
 #[cfg(test)]
 mod control_tests;
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

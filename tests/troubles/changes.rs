@@ -44,8 +44,13 @@ async fn what_events_name_is_all_that_has_changed() {
         if number % 9 == 7 {
             // Weights of the owner, who needs no permit.
             let count = u16::try_from(known.neurons.len()).expect("few");
-            let call =
-                Call::SetWeights { netuid, uids: (0..count).collect(), values: vec![9; count.into()], version_key: 0 };
+            let call = Call::SetWeights {
+                netuid,
+                mechanism: 0,
+                uids: (0..count).collect(),
+                values: vec![9; count.into()],
+                version_key: 0,
+            };
             let signed = client.sign(&alice, call, None).await.expect("it can be signed");
             client.submit(&signed).await.expect("it is taken");
         }

@@ -12,9 +12,6 @@ use crate::devnet::{
     state::key,
 };
 
-/// What one alpha costs, in rao.
-const PRICE_RAO: u64 = 1_000_000_000;
-
 /// The answer to one of these APIs' methods; see [`super::answer`].
 pub fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) -> Option<Option<Datum>> {
     let runtime = query.state.runtime();
@@ -40,13 +37,32 @@ pub fn answer(query: &Query<'_>, method: &str, arguments: &[u8], output: u32) ->
                 Datum::option(Some(one(query, &hotkey, &coldkey, netuid, runtime.inner(output))))
             }))
         }
-        "SwapRuntimeApi_current_alpha_price" => Some(Some(Datum::Num(PRICE_RAO.into()))),
+        "SwapRuntimeApi_current_alpha_price" => Some(Some(Datum::Num(stake::PRICE_RAO.into()))),
         "SwapRuntimeApi_current_alpha_price_all" => {
             let price = |netuid: u16| {
-                Datum::Struct(vec![("netuid", Datum::Num(netuid.into())), ("price", Datum::Num(PRICE_RAO.into()))])
+                Datum::Struct(vec![
+                    ("netuid", Datum::Num(netuid.into())),
+                    ("price", Datum::Num(stake::PRICE_RAO.into())),
+                ])
             };
             Some(Some(Datum::List(subnets::all(&query.state).into_iter().map(price).collect())))
         }
+        // Neither the price moves with the amount, nor does a pool take a fee.
+        "SwapRuntimeApi_sim_swap_tao_for_alpha" | "SwapRuntimeApi_sim_swap_alpha_for_tao" => {
+            let given = <(u16, u64)>::decode(&mut rest).ok();
+            Some(given.map(|(_netuid, amount)| {
+                filled(query, output, |name| match name {
+                    "tao_amount" | "alpha_amount" => Some(Datum::Num(amount.into())),
+                    _ => None,
+                })
+            }))
+        }
+        "StakeInfoRuntimeApi_get_stake_fee" => Some(Some(Datum::Num(0))),
+        // Nothing is ever locked here.
+        "StakeInfoRuntimeApi_get_coldkey_lock" | "StakeInfoRuntimeApi_get_most_convicted_hotkey_on_subnet" => {
+            Some(Some(Datum::option(None)))
+        }
+        "StakeInfoRuntimeApi_get_hotkey_conviction" => Some(Some(Datum::Encoded(runtime.zero(output)))),
         _ => None,
     }
 }

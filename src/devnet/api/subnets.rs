@@ -10,7 +10,7 @@ use super::{Query, filled, neurons};
 use crate::devnet::{
     datum::Datum,
     items::Item,
-    rules::{subnets, weights::storage_index},
+    rules::{epochs, subnets, weights::storage_index},
     state::{State, key},
 };
 
@@ -95,35 +95,51 @@ fn selective(query: &Query<'_>, netuid: u16, mecid: u8, wanted: &[u16], id: u32)
     Datum::option(Some(Datum::Encoded(bytes)))
 }
 
-/// Every hyperparameter by its name, with the variant that its type in the older structure asks for.
+/// The hyperparameters that the newest form of the answer lists, in the chain's order, with the kind of each.
+const HYPERPARAMETERS: [(&str, &str); 33] = [
+    ("kappa", "U16"),
+    ("immunity_period", "U16"),
+    ("min_allowed_weights", "U16"),
+    ("max_weights_limit", "U16"),
+    ("tempo", "U16"),
+    ("weights_version", "U64"),
+    ("weights_rate_limit", "U64"),
+    ("activity_cutoff", "U64"),
+    ("activity_cutoff_factor", "U32"),
+    ("registration_allowed", "Bool"),
+    ("target_regs_per_interval", "U16"),
+    ("min_burn", "TaoBalance"),
+    ("max_burn", "TaoBalance"),
+    ("burn_half_life", "U16"),
+    ("burn_increase_mult", "U64F64"),
+    ("bonds_moving_avg", "U64"),
+    ("max_regs_per_block", "U16"),
+    ("serving_rate_limit", "U64"),
+    ("max_validators", "U16"),
+    ("commit_reveal_period", "U64"),
+    ("commit_reveal_weights_enabled", "Bool"),
+    ("alpha_high", "U16"),
+    ("alpha_low", "U16"),
+    ("liquid_alpha_enabled", "Bool"),
+    ("alpha_sigmoid_steepness", "I32F32"),
+    ("yuma_version", "U16"),
+    ("subnet_is_active", "Bool"),
+    ("transfers_enabled", "Bool"),
+    ("bonds_reset_enabled", "Bool"),
+    ("user_liquidity_enabled", "Bool"),
+    ("owner_cut_enabled", "Bool"),
+    ("owner_cut_auto_lock_enabled", "Bool"),
+    ("min_childkey_take", "U16"),
+];
+
+/// Every hyperparameter by its name.
 fn hyperparameters(query: &Query<'_>, netuid: u16) -> Datum {
-    let runtime = query.state.runtime();
-    let Some((_, older)) = runtime.api("SubnetInfoRuntimeApi_get_subnet_hyperparams_v2") else {
-        return Datum::List(Vec::new());
+    let entry = |(name, kind): (&str, &str)| {
+        let value = fact(query, netuid, 0, name)?;
+        let name = Datum::Bytes(name.as_bytes().to_vec());
+        Some(Datum::Struct(vec![("name", name), ("value", Datum::tuple(kind, vec![value]))]))
     };
-    let entry = |name: String, variant: &str, value: Datum| {
-        let fields = vec![("name", Datum::Bytes(name.into_bytes())), ("value", Datum::tuple(variant, vec![value]))];
-        Datum::Struct(fields)
-    };
-    let mut entries = Vec::new();
-    for (name, field) in runtime.fields(runtime.inner(older)) {
-        let inner = runtime.inner(field);
-        let variant = match runtime.type_name(inner).as_str() {
-            "Bool" => "Bool",
-            "U16" => "U16",
-            "U64" => "U64",
-            "TaoBalance" => "TaoBalance",
-            "FixedI64" => "I32F32",
-            _ => continue,
-        };
-        let value = fact(query, netuid, 0, &name).unwrap_or_else(|| Datum::Encoded(runtime.zero(field)));
-        entries.push(entry(name, variant, value));
-    }
-    let half_life: u16 = query.state.get(Item::BurnHalfLife, key![netuid]);
-    entries.push(entry("burn_half_life".to_owned(), "U16", Datum::Num(half_life.into())));
-    let factor = encoded(&query.state, Item::BurnIncreaseMult, netuid);
-    entries.push(entry("burn_increase_mult".to_owned(), "U64F64", factor));
-    Datum::List(entries)
+    Datum::List(HYPERPARAMETERS.into_iter().filter_map(entry).collect())
 }
 
 /// The stored bytes of an item under a netuid, or those of its default.
@@ -172,6 +188,8 @@ fn number_item(name: &str) -> Option<Item> {
         "max_regs_per_block" => Item::MaxRegistrationsPerBlock,
         "serving_rate_limit" => Item::ServingRateLimit,
         "commit_reveal_period" => Item::RevealPeriodEpochs,
+        "activity_cutoff_factor" => Item::ActivityCutoffFactor,
+        "burn_half_life" => Item::BurnHalfLife,
         "network_registered_at" => Item::NetworkRegisteredAt,
         "last_step" => Item::LastStepBlock,
         "alpha_in" => Item::SubnetAlphaIn,
@@ -194,6 +212,9 @@ fn flag_item(name: &str) -> Option<Item> {
         "liquid_alpha_enabled" => Item::LiquidAlpha,
         "transfers_enabled" => Item::TransferToggle,
         "bonds_reset_enabled" => Item::BondsReset,
+        "subnet_is_active" => Item::SubtokenEnabled,
+        "owner_cut_enabled" => Item::OwnerCutEnabled,
+        "owner_cut_auto_lock_enabled" => Item::OwnerCutAutoLock,
         _ => return None,
     })
 }
@@ -213,11 +234,7 @@ fn derived(query: &Query<'_>, netuid: u16, name: &str) -> Option<Datum> {
         "owner" | "owner_coldkey" => Datum::account(&state.find::<[u8; 32]>(Item::SubnetOwner, key![netuid])?),
         "owner_hotkey" => Datum::account(&state.find::<[u8; 32]>(Item::SubnetOwnerHotkey, key![netuid])?),
         "network_modality" => Datum::Num(0),
-        "activity_cutoff" => {
-            let factor: u32 = state.get(Item::ActivityCutoffFactor, key![netuid]);
-            let tempo: u16 = state.get(Item::Tempo, key![netuid]);
-            Datum::Num((u64::from(factor) * u64::from(tempo) / 1000).into())
-        }
+        "activity_cutoff" => Datum::Num(epochs::activity_cutoff(state, netuid).into()),
         "alpha_low" => Datum::Num(state.get::<(u16, u16)>(Item::AlphaValues, key![netuid]).0.into()),
         "alpha_high" => Datum::Num(state.get::<(u16, u16)>(Item::AlphaValues, key![netuid]).1.into()),
         "alpha_sigmoid_steepness" => {
@@ -226,7 +243,14 @@ fn derived(query: &Query<'_>, netuid: u16, name: &str) -> Option<Datum> {
             Datum::Num(u128::try_from(whole).unwrap_or(0) << FRACTION_BITS)
         }
         "yuma_version" => Datum::Num(if state.get::<bool>(Item::Yuma3, key![netuid]) { 3 } else { 2 }),
-        "subnet_is_active" => Datum::Bool(state.has(Item::FirstEmissionBlock, key![netuid])),
+        "burn_increase_mult" => encoded(state, Item::BurnIncreaseMult, netuid),
+        // The chain answers this one by itself.
+        "user_liquidity_enabled" => Datum::Bool(false),
+        "min_childkey_take" => {
+            let everywhere: u16 = state.get(Item::MinChildkeyTake, &[]);
+            let here: u16 = state.get(Item::MinChildkeyTakePerSubnet, key![netuid]);
+            Datum::Num(everywhere.max(here).into())
+        }
         "moving_price" => encoded(state, Item::MovingPrice, netuid),
         _ => return None,
     })

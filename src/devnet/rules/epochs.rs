@@ -92,6 +92,13 @@ pub fn next(state: &State<'_>, netuid: u16) -> Option<u64> {
     (tempo > 0).then(|| if pending > 0 { regular.min(pending) } else { regular })
 }
 
+/// For how many blocks a neuron counts as active after its last update.
+pub fn activity_cutoff(state: &State<'_>, netuid: u16) -> u64 {
+    let tempo: u16 = state.get(Item::Tempo, key![netuid]);
+    let factor: u32 = state.get(Item::ActivityCutoffFactor, key![netuid]);
+    (u64::from(factor) * u64::from(tempo) / 1000).max(1)
+}
+
 fn finish(world: &mut World<'_>, netuid: u16) {
     let now = world.now();
     let state = &mut world.state;
@@ -141,9 +148,7 @@ fn kappa(state: &State<'_>, netuid: u16) -> f64 {
 fn load(world: &World<'_>, netuid: u16, mecid: u8) -> Vec<Neuron> {
     let state = &world.state;
     let index = storage_index(netuid, mecid);
-    let tempo: u16 = state.get(Item::Tempo, key![netuid]);
-    let factor: u32 = state.get(Item::ActivityCutoffFactor, key![netuid]);
-    let cutoff = u64::from(factor) * u64::from(tempo) / 1000;
+    let cutoff = activity_cutoff(state, netuid);
     let threshold: u64 = state.get(Item::StakeThreshold, &[]);
     let updates: Vec<u64> = state.get(Item::LastUpdate, key![index]);
     let permits: Vec<bool> = state.get(Item::ValidatorPermit, key![netuid]);

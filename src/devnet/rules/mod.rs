@@ -248,8 +248,8 @@ impl<'a> World<'a> {
             Call::Batch { mode, calls } => batch(world, origin, *mode, calls),
             Call::Sudo(inner) => sudo(world, origin.signer()?, inner),
             Call::Admin { setter, netuid, value } => admin::set(world, origin, setter, *netuid, value),
-            Call::AddStake { hotkey, netuid, rao } => stake::add(world, origin.signer()?, hotkey, *netuid, *rao),
-            Call::RemoveStake { hotkey, netuid, rao } => stake::remove(world, origin.signer()?, hotkey, *netuid, *rao),
+            Call::AddStake(wanted) => stake::add(world, origin.signer()?, wanted),
+            Call::RemoveStake(wanted) => stake::remove(world, origin.signer()?, wanted),
             Call::RegisterNetwork { hotkey, identity } => {
                 network::register(world, origin.signer()?, hotkey, identity.as_deref())
             }

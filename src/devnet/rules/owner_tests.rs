@@ -104,11 +104,13 @@ fn proxies_go_through_the_pool_and_pay_as_what_they_carry() {
 fn stake_counts_for_permits_at_the_epoch_and_comes_back() {
     let mut chain = populated();
     let charlie = key_of(&dev::charlie());
-    let stake = |netuid, hotkey, rao| Call::AddStake { hotkey, netuid, rao };
-    let unstake = |rao| Call::RemoveStake { hotkey: charlie, netuid: 1, rao };
+    let wanted = |netuid, hotkey, rao| stake::Wanted { hotkey, netuid, rao, limit: None };
+    let stake = |netuid, hotkey, rao| Call::AddStake(wanted(netuid, hotkey, rao));
+    let unstake = |rao| Call::RemoveStake(wanted(1, charlie, rao));
     let refused = |chain: &Chain, call| error_of(attempt(chain, dave(), &call));
     assert_eq!(refused(&chain, stake(9, charlie, 1)), "SubnetNotExists");
-    assert_eq!(refused(&chain, stake(1, [8; 32], 1)), "HotKeyAccountNotExists");
+    assert_eq!(refused(&chain, stake(1, [8; 32], 1)), "AmountTooLow");
+    assert_eq!(refused(&chain, stake(1, [8; 32], 2_000_000)), "HotKeyAccountNotExists");
     assert_eq!(refused(&chain, stake(1, charlie, 1_999_999)), "AmountTooLow");
     assert_eq!(refused(&chain, stake(1, charlie, u64::MAX)), "NotEnoughBalanceToStake");
     let before = free(&chain, &dave());
@@ -123,13 +125,33 @@ fn stake_counts_for_permits_at_the_epoch_and_comes_back() {
     let permits: Vec<bool> = chain.state(chain.best()).get(Item::ValidatorPermit, key![1_u16]);
     assert_eq!(permits, [true, true, true]);
     assert_eq!(refused(&chain, unstake(5_000_000_001)), "NotEnoughStakeToWithdraw");
-    assert_eq!(refused(&chain, unstake(4_999_999_999)), "AmountTooLow");
+    assert_eq!(refused(&chain, unstake(1_999_999)), "AmountTooLow");
+    assert_eq!(refused(&chain, unstake(0)), "AmountTooLow");
     execute(&mut chain, dave(), &unstake(5_000_000_000));
     assert_eq!(free(&chain, &dave()), before);
     execute(&mut chain, charlie, &unstake(3_000_000_000));
     blocks(&mut chain, 100);
     let permits: Vec<bool> = chain.state(chain.best()).get(Item::ValidatorPermit, key![1_u16]);
     assert_eq!(permits, [true, true, false]);
+}
+
+#[test]
+fn stake_with_a_limit_is_moved_at_the_one_price_or_not_at_all() {
+    let mut chain = populated();
+    let charlie = key_of(&dev::charlie());
+    let wanted = |limit| stake::Wanted { hotkey: charlie, netuid: 1, rao: 3_000_000_000, limit: Some(limit) };
+    let price = stake::PRICE_RAO;
+    for (call, error) in [
+        (Call::AddStake(wanted((price - 1, false))), "SlippageTooHigh"),
+        (Call::AddStake(wanted((price - 1, true))), "AmountTooLow"),
+    ] {
+        assert_eq!(error_of(attempt(&chain, dave(), &call)), error);
+    }
+    execute(&mut chain, dave(), &Call::AddStake(wanted((price, false))));
+    let dearer = Call::RemoveStake(wanted((price + 1, false)));
+    assert_eq!(error_of(attempt(&chain, dave(), &dearer)), "SlippageTooHigh");
+    execute(&mut chain, dave(), &Call::RemoveStake(wanted((price, true))));
+    assert_eq!(stake::of(&chain.state(chain.best()), &charlie, &dave(), 1), 0);
 }
 
 #[test]
@@ -149,7 +171,8 @@ fn a_subnet_is_bought_and_started_and_the_next_one_is_dearer() {
     assert_eq!(state.find::<[u8; 32]>(Item::SubnetOwner, key![1_u16]), Some(dave()));
     drop(state);
     assert_eq!(error_of(attempt(&chain, alice(), &register([6; 32]))), "NonAssociatedColdKey");
-    let stake = Call::AddStake { hotkey: [6; 32], netuid: 1, rao: 5_000_000 };
+    let wanted = stake::Wanted { hotkey: [6; 32], netuid: 1, rao: 5_000_000, limit: None };
+    let stake = Call::AddStake(wanted);
     assert_eq!(error_of(attempt(&chain, dave(), &stake)), "SubtokenDisabled");
     assert_eq!(error_of(attempt(&chain, alice(), &Call::StartCall { netuid: 1 })), "BadOrigin");
     execute(&mut chain, dave(), &Call::StartCall { netuid: 1 });

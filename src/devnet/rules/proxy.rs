@@ -40,7 +40,7 @@ impl Kind {
     /// Whether such a proxy may make a call.
     pub fn allows(self, call: &Call) -> bool {
         let transfers = matches!(call, Call::Transfer { .. } | Call::TransferAll { .. });
-        let stakes = matches!(call, Call::AddStake { .. } | Call::RemoveStake { .. });
+        let stakes = matches!(call, Call::AddStake(_) | Call::RemoveStake(_));
         let burns = matches!(call, Call::BurnedRegister { limit_price: None, .. });
         match self {
             Self::Any => true,

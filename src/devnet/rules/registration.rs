@@ -21,15 +21,15 @@ pub fn burned(world: &mut World<'_>, coldkey: [u8; 32], netuid: u16, hotkey: &[u
     if !subnets::exists(state, netuid) {
         return failed("SubnetNotExists");
     }
+    let price: u64 = state.get(Item::Burn, key![netuid]);
+    if limit.is_some_and(|limit| price > limit) {
+        return failed("RegistrationPriceLimitExceeded");
+    }
     if !state.get::<bool>(Item::RegistrationAllowed, key![netuid]) {
         return failed("SubNetRegistrationDisabled");
     }
     if state.has(Item::Uids, key![netuid, hotkey]) {
         return failed("HotKeyAlreadyRegisteredInSubNet");
-    }
-    let price: u64 = state.get(Item::Burn, key![netuid]);
-    if limit.is_some_and(|limit| price > limit) {
-        return failed("RegistrationPriceLimitExceeded");
     }
     if balances::free(state, &coldkey) < price {
         return failed("NotEnoughBalanceToStake");
@@ -51,6 +51,9 @@ pub fn grant(world: &mut World<'_>, netuid: u16, hotkey: &[u8; 32], coldkey: &[u
     associate(world, hotkey, coldkey);
     let size = subnets::size(&world.state, netuid);
     let most: u16 = world.state.get(Item::MaxAllowedUids, key![netuid]);
+    if most == 0 {
+        return Err(Failure::subtensor("NoNeuronIdAvailable"));
+    }
     let uid = if size < most {
         world.state.put(Item::SubnetworkN, key![netuid], &(size + 1));
         size

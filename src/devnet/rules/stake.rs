@@ -1,6 +1,6 @@
 //! Stake: TAO put behind a hotkey, and taken back.
 //!
-//! Owns `add_stake` and `remove_stake` and the shares that coldkeys have in a hotkey's stake. Refuses to know what
+//! Owns `add_stake` and `remove_stake`, with and without a limit, and the shares that coldkeys have in a hotkey's stake. Refuses to know what
 //! stake is good for. Dispatch and the controls use it. Simplified: one alpha costs one TAO whatever was swapped
 //! before, swapping costs nothing, and shares earn nothing.
 
@@ -15,6 +15,34 @@ use crate::devnet::{
 
 /// The least that can be staked at once, as the chain has it.
 const STAKE_LEAST_RAO: u64 = 2_000_000;
+
+/// What one alpha costs, in rao.
+pub const PRICE_RAO: u64 = 1_000_000_000;
+
+/// What a coldkey wants to put behind a hotkey or take back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The hotkey.
+    pub hotkey: [u8; 32],
+    /// The subnet.
+    pub netuid: u16,
+    /// How much.
+    pub rao: u64,
+    /// At which price at worst, in rao, and whether less than all is welcome.
+    pub limit: Option<(u64, bool)>,
+}
+
+impl Wanted {
+    /// The price is the same for any amount: all of it keeps the limit, or nothing does.
+    fn check_limit(&self, keeps: impl Fn(u64) -> bool) -> Done {
+        match self.limit {
+            Some((price_rao, partly)) if !keeps(price_rao) => {
+                Err(Failure::subtensor(if partly { "AmountTooLow" } else { "SlippageTooHigh" }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
 
 /// A floating number of shares: mantissa times ten to the exponent; the exponent is always zero here.
 #[derive(Debug, Clone, Copy, DecodeAsType)]
@@ -58,40 +86,9 @@ pub fn set(world: &mut World<'_>, hotkey: &[u8; 32], coldkey: &[u8; 32], netuid:
     }
 }
 
-/// `add_stake`.
-pub fn add(world: &mut World<'_>, coldkey: [u8; 32], hotkey: &[u8; 32], netuid: u16, rao: u64) -> Done {
-    check(world, hotkey, netuid)?;
-    if rao < STAKE_LEAST_RAO {
-        return Err(Failure::subtensor("AmountTooLow"));
-    }
-    if balances::free(&world.state, &coldkey) < rao {
-        return Err(Failure::subtensor("NotEnoughBalanceToStake"));
-    }
-    balances::withdraw(world, &coldkey, rao)?;
-    let before = of(&world.state, hotkey, &coldkey, netuid);
-    set(world, hotkey, &coldkey, netuid, before.saturating_add(rao));
-    move_pool(world, netuid, |tao| tao.saturating_add(rao));
-    emit(world, "StakeAdded", &coldkey, hotkey, netuid, rao);
-    Ok(())
-}
-
-/// `remove_stake`.
-pub fn remove(world: &mut World<'_>, coldkey: [u8; 32], hotkey: &[u8; 32], netuid: u16, rao: u64) -> Done {
-    check(world, hotkey, netuid)?;
-    let before = of(&world.state, hotkey, &coldkey, netuid);
-    let left = before.checked_sub(rao).ok_or(Failure::subtensor("NotEnoughStakeToWithdraw"))?;
-    // What is left alone must be worth staking too.
-    if rao < STAKE_LEAST_RAO || (left > 0 && left < STAKE_LEAST_RAO) {
-        return Err(Failure::subtensor("AmountTooLow"));
-    }
-    set(world, hotkey, &coldkey, netuid, left);
-    balances::deposit(world, &coldkey, rao);
-    move_pool(world, netuid, |tao| tao.saturating_sub(rao));
-    emit(world, "StakeRemoved", &coldkey, hotkey, netuid, rao);
-    Ok(())
-}
-
-fn check(world: &World<'_>, hotkey: &[u8; 32], netuid: u16) -> Done {
+/// `add_stake`, or `add_stake_limit` with its limit.
+pub fn add(world: &mut World<'_>, coldkey: [u8; 32], wanted: &Wanted) -> Done {
+    let Wanted { hotkey, netuid, rao, .. } = *wanted;
     let state = &world.state;
     if !subnets::exists(state, netuid) {
         return Err(Failure::subtensor("SubnetNotExists"));
@@ -99,9 +96,47 @@ fn check(world: &World<'_>, hotkey: &[u8; 32], netuid: u16) -> Done {
     if netuid != subnets::ROOT && !state.get::<bool>(Item::SubtokenEnabled, key![netuid]) {
         return Err(Failure::subtensor("SubtokenDisabled"));
     }
-    if !state.has(Item::Owner, key![hotkey]) {
+    if rao < STAKE_LEAST_RAO {
+        return Err(Failure::subtensor("AmountTooLow"));
+    }
+    wanted.check_limit(|price_rao| price_rao >= PRICE_RAO)?;
+    if balances::free(state, &coldkey) < rao {
+        return Err(Failure::subtensor("NotEnoughBalanceToStake"));
+    }
+    if !state.has(Item::Owner, key![&hotkey]) {
         return Err(Failure::subtensor("HotKeyAccountNotExists"));
     }
+    balances::withdraw(world, &coldkey, rao)?;
+    let before = of(&world.state, &hotkey, &coldkey, netuid);
+    set(world, &hotkey, &coldkey, netuid, before.saturating_add(rao));
+    move_pool(world, netuid, |tao| tao.saturating_add(rao));
+    emit(world, "StakeAdded", &coldkey, &hotkey, netuid, rao);
+    Ok(())
+}
+
+/// `remove_stake`, or `remove_stake_limit` with its limit.
+pub fn remove(world: &mut World<'_>, coldkey: [u8; 32], wanted: &Wanted) -> Done {
+    let Wanted { hotkey, netuid, rao, .. } = *wanted;
+    if !subnets::exists(&world.state, netuid) {
+        return Err(Failure::subtensor("SubnetNotExists"));
+    }
+    if rao == 0 {
+        return Err(Failure::subtensor("AmountTooLow"));
+    }
+    let before = of(&world.state, &hotkey, &coldkey, netuid);
+    let left = before.checked_sub(rao).ok_or(Failure::subtensor("NotEnoughStakeToWithdraw"))?;
+    // All of it may always be taken back.
+    if left > 0 && rao < STAKE_LEAST_RAO {
+        return Err(Failure::subtensor("AmountTooLow"));
+    }
+    wanted.check_limit(|price_rao| price_rao <= PRICE_RAO)?;
+    if !world.state.has(Item::Owner, key![&hotkey]) {
+        return Err(Failure::subtensor("HotKeyAccountNotExists"));
+    }
+    set(world, &hotkey, &coldkey, netuid, left);
+    balances::deposit(world, &coldkey, rao);
+    move_pool(world, netuid, |tao| tao.saturating_sub(rao));
+    emit(world, "StakeRemoved", &coldkey, &hotkey, netuid, rao);
     Ok(())
 }
 

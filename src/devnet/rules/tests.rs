@@ -210,6 +210,10 @@ fn registrations_are_refused_in_the_order_of_the_chain() {
     let expect = |chain: &Chain, signer, call: Call, error| assert_eq!(error_of(attempt(chain, signer, &call)), error);
     expect(&chain, poor, register(bob, 0), "RegistrationNotPermittedOnRootSubnet");
     expect(&chain, poor, register(bob, 9), "SubnetNotExists");
+    // A limit is looked at before anything about the hotkey.
+    let limited = |hotkey, limit| Call::BurnedRegister { netuid: 1, hotkey, limit_price: Some(limit) };
+    expect(&chain, poor, limited(bob, price(&chain) / 2), "RegistrationPriceLimitExceeded");
+    expect(&chain, poor, limited(bob, u64::MAX), "SubNetRegistrationDisabled");
     expect(&chain, poor, register(bob, 1), "SubNetRegistrationDisabled");
     act(&mut chain, |world| {
         world.state.put(Item::RegistrationAllowed, key![1_u16], &true);
@@ -219,8 +223,14 @@ fn registrations_are_refused_in_the_order_of_the_chain() {
     expect(&chain, poor, register([8; 32], 1), "NotEnoughBalanceToStake");
     expect(&chain, key_of(&dev::dave()), register([8; 32], 1), "NonAssociatedColdKey");
     expect(&chain, key_of(&dev::dave()), register([6; 32], 1), "NoNeuronIdAvailable");
-    let limited = Call::BurnedRegister { netuid: 1, hotkey: [6; 32], limit_price: Some(price(&chain) / 2) };
-    expect(&chain, key_of(&dev::dave()), limited, "RegistrationPriceLimitExceeded");
+    expect(&chain, key_of(&dev::dave()), limited([6; 32], u64::MAX), "NoNeuronIdAvailable");
+    act(&mut chain, |world| {
+        world.state.put(Item::MaxAllowedUids, key![1_u16], &0_u16);
+        world.state.put(Item::MinNonImmuneUids, key![1_u16], &0_u16);
+        world.state.put(Item::ImmuneOwnerUids, key![1_u16], &0_u16);
+        Ok(())
+    });
+    expect(&chain, key_of(&dev::dave()), register([6; 32], 1), "NoNeuronIdAvailable");
 }
 
 #[test]

@@ -125,6 +125,9 @@ def subnet(world: World):
     hyperparameters = world.client.subnets.subnet_hyperparameters(NETUID)
     assert hyperparameters["tempo"] == TEMPO, hyperparameters
     assert hyperparameters["commit_reveal_weights_enabled"] is False, hyperparameters
+    # An empty answer is taken without complaint.
+    assert len(hyperparameters) >= 30 and None not in hyperparameters.values(), hyperparameters
+    assert (hyperparameters["activity_cutoff_factor"], hyperparameters["max_validators"]) == (13_889, 128)
     assert world.client.subnets.commit_reveal_enabled(NETUID) is False
 
 
@@ -161,6 +164,18 @@ def commitments(world: World):
     listed = world.client.identity.commitments(NETUID)
     assert [row["uid"] for row in listed] == [1], listed
     refused(lambda: world.by_hotkey(commitment(b"x"), world.dave), "AccountNotAllowedCommit", "not allowed")
+
+
+def commitment_space(world: World):
+    """Too many commitments in one epoch are refused by their name, and the next epoch has room again."""
+    world.next_epoch()
+    world.hyperparameter("tempo", 10_000)
+    for at in range(31):
+        done(world.by_hotkey(commitment(f"number {at}".encode()), world.bob))
+    refused(lambda: world.by_hotkey(commitment(b"one more"), world.bob), "SpaceLimitExceeded", "space")
+    world.hyperparameter("tempo", TEMPO)
+    world.next_epoch()
+    done(world.by_hotkey(commitment(b"room again"), world.bob))
 
 
 def set_weights(world: World):
@@ -281,6 +296,7 @@ CHECKS = [
     metagraph,
     reveal_commitment,
     commitments,
+    commitment_space,
     set_weights,
     set_weights_refusals,
     commit_reveal_by_hash,

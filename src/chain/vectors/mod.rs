@@ -1,18 +1,22 @@
-//! What we encode and decode, against recordings of two real nodes (specs 439 and 461).
+//! What we encode and decode, against recordings of two real nodes (specs 439 and 461). `counted` goes through the
+//! recordings entry by entry and misses none; what stands here goes beyond them.
+
+mod counted;
+mod shape;
 
 use parity_scale_codec::{Compact, Encode as _};
 use scale_value::{Composite, Value};
 use serde_json::Value as Json;
 use subxt::{
     config::DefaultExtrinsicParamsBuilder,
-    utils::{AccountId32, H256, MultiSignature},
+    utils::{H256, MultiSignature},
 };
 
 use super::{
     Account, Call, Field, Keypair, Outcome,
     client::{BlockRef, blake2_256},
     reads::{EVENTS, committed, decode_commitment},
-    runtime::{Header, Item, Runtime, Subtensor},
+    runtime::{Item, Runtime, Subtensor},
     scripted::{record, record_list},
     sign::ERA_BLOCKS,
     verify,
@@ -23,6 +27,8 @@ struct Recording {
     spec: u32,
     vectors: Json,
     runtime: Runtime,
+    /// The same metadata once more, for what the client itself never asks of it.
+    metadata: subxt::Metadata,
 }
 
 fn recordings() -> Vec<Recording> {
@@ -37,7 +43,8 @@ fn recordings() -> Vec<Recording> {
         let transaction_version = u32::try_from(vectors["network"]["transaction_version"].as_u64().unwrap()).unwrap();
         assert_eq!(vectors["network"]["spec_version"], spec);
         let metadata = std::fs::read(root.join(metadata)).unwrap();
-        Recording { spec, vectors, runtime: Runtime::new(&metadata, genesis, spec, transaction_version).unwrap() }
+        let runtime = Runtime::new(&metadata, genesis, spec, transaction_version).unwrap();
+        Recording { spec, vectors, runtime, metadata: subxt::Metadata::decode_from(&metadata).unwrap() }
     };
     files.into_iter().map(load).collect()
 }
@@ -70,22 +77,6 @@ fn part(recorded: &Json) -> Value {
 
 fn parts(recorded: &Json) -> Vec<Value> {
     recorded["params"].as_array().unwrap().iter().map(part).collect()
-}
-
-#[test]
-fn storage_keys_are_the_recorded_ones() {
-    for Recording { vectors, runtime, .. } in recordings() {
-        let keys = vectors["storage_keys"].as_array().unwrap();
-        assert_eq!(keys.len(), 10);
-        for recorded in keys {
-            let key = runtime.key(item(recorded), parts(recorded)).unwrap();
-            assert_eq!(key, bytes(&recorded["key_hex"]), "{recorded}");
-        }
-        for recorded in vectors["query_maps"].as_array().unwrap() {
-            let prefix = runtime.prefix(item(recorded), parts(recorded)).unwrap();
-            assert_eq!(prefix, bytes(&recorded["prefix_hex"]), "{recorded}");
-        }
-    }
 }
 
 /// The hashers of every item that the client reads, written down by hand: a wrong one gives an empty answer, not an
@@ -219,22 +210,6 @@ fn recorded_call(recorded: &Json) -> Option<Call> {
 }
 
 #[test]
-fn calls_are_the_recorded_ones() {
-    for Recording { vectors, runtime, .. } in recordings() {
-        let mut checked = 0;
-        for recorded in vectors["calls"].as_array().unwrap() {
-            let Some(call) = recorded_call(recorded) else { continue };
-            // The recorded weights are the plain call, which we use only where the newer one is missing.
-            let (pallet, name, arguments) = call.forms().pop().unwrap();
-            let plain = runtime.client().tx().call_data(&subxt::tx::dynamic(pallet, name, arguments)).unwrap();
-            assert_eq!(hex::encode(plain), hex::encode(bytes(&recorded["data_hex"])), "{}", call.name());
-            checked += 1;
-        }
-        assert_eq!(checked, 3);
-    }
-}
-
-#[test]
 fn calls_without_a_recording_follow_the_sheet() {
     let fields = [
         Field::Raw(b"waag1:a:b".to_vec()),
@@ -313,32 +288,6 @@ fn params(vectors: &Json, recorded: &Json) -> subxt::config::DefaultExtrinsicPar
 }
 
 #[test]
-fn signing_payloads_and_extrinsics_are_the_recorded_ones() {
-    for Recording { vectors, runtime, .. } in recordings() {
-        let payloads = vectors["signature_payloads"].as_array().unwrap();
-        assert_eq!(payloads.len(), 2);
-        for recorded in payloads {
-            let call = transfer(recorded);
-            let signable = runtime.client().tx().create_v4_signable_offline(&call, params(&vectors, recorded)).unwrap();
-            let payload = signable.signer_payload().unwrap();
-            assert_eq!(hex::encode(payload), hex::encode(bytes(&recorded["payload_hex"])));
-        }
-        let extrinsics = vectors["extrinsics"].as_array().unwrap();
-        assert_eq!(extrinsics.len(), 2);
-        for recorded in extrinsics {
-            let call = transfer(recorded);
-            let mut signable =
-                runtime.client().tx().create_v4_signable_offline(&call, params(&vectors, recorded)).unwrap();
-            let signer = AccountId32(bytes(&recorded["public_key_hex"]).try_into().unwrap());
-            let signature = MultiSignature::Sr25519(bytes(&recorded["signature_hex"]).try_into().unwrap());
-            let signed = signable.sign_with_account_and_signature(&signer, &signature).unwrap();
-            assert_eq!(hex::encode(signed.encoded()), hex::encode(bytes(&recorded["extrinsic_hex"])));
-            assert_eq!(blake2_256(signed.encoded()), digest(&recorded["extrinsic_hash"]));
-        }
-    }
-}
-
-#[test]
 fn a_signed_call_carries_its_signature_nonce_and_era() {
     let alice = Keypair::from_uri("//Alice").unwrap();
     let birth = BlockRef { number: 1000, hash: Digest([5; 32]), parent: Digest([4; 32]) };
@@ -367,14 +316,6 @@ fn a_signed_call_carries_its_signature_nonce_and_era() {
         assert_eq!(account.0, alice.account().0);
         let again = <Keypair as subxt::tx::Signer<Subtensor>>::sign(&alice, b"x");
         assert!(matches!(again, MultiSignature::Sr25519(signature) if verify(&alice.account(), b"x", &signature)));
-    }
-}
-
-#[test]
-fn headers_hash_to_their_blocks() {
-    for Recording { vectors, .. } in recordings() {
-        let header: Header = serde_json::from_value(vectors["block"]["raw"]["block"]["header"].clone()).unwrap();
-        assert_eq!(blake2_256(&header.encode()), digest(&vectors["block"]["block_hash"]));
     }
 }
 
