@@ -7,6 +7,9 @@
 mod follower;
 mod keeper;
 mod ranker;
+mod reading;
+#[cfg(test)]
+mod reading_tests;
 mod reconcile;
 mod runner;
 mod tasks;
@@ -16,6 +19,7 @@ mod worker;
 pub use follower::{Facts, Follower};
 pub use keeper::keep_runs;
 pub use ranker::rank;
+pub use reading::{Rescanned, rescan};
 pub use reconcile::reconcile;
 pub use runner::run_stages;
 pub use tasks::{Kind, Tasks};

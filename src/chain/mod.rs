@@ -14,6 +14,7 @@ mod follow;
 mod keypair;
 mod metagraph;
 mod reads;
+mod revealed;
 mod rpc;
 mod runtime;
 mod sealed;
@@ -29,12 +30,17 @@ mod devnet_tests;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
+pub mod testkit;
+#[cfg(test)]
 mod vectors;
 
 pub use call::Call;
 pub use client::{BlockRef, Client, Options};
 pub use codes::CODES;
-pub use commitment::{FIELDS_MAX, Field, FieldError, SeenCommitment, StoredCommitment};
+pub use commitment::{
+    FIELDS_MAX, Field, FieldError, RevealedCommitment, SeenCommitment, StoredCommitment, lossless_text, readings,
+    without_length,
+};
 pub use error::Error;
 pub use follow::{Followed, Follower};
 pub use keypair::{KeyError, Keypair, verify};

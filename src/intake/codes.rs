@@ -128,6 +128,14 @@ pub const COMMITMENT_DUPLICATE: Code = Code::new(
     "commit again with one field for each challenge; `waag commit` does",
 );
 
+/// The hotkey has had its one evaluation.
+pub const HOTKEY_REUSED: Code = Code::new(
+    Class::Miner,
+    "hotkey_reused",
+    "the challenge evaluates one submission of a hotkey, and this hotkey's is used up",
+    "register another hotkey and commit with that",
+);
+
 /// The codes of this room.
 pub const CODES: &[Code] = &[
     CHALLENGE_UNKNOWN,
@@ -148,4 +156,5 @@ pub const CODES: &[Code] = &[
     COMMITMENT_MALFORMED,
     COMMITMENT_CHALLENGE_UNKNOWN,
     COMMITMENT_DUPLICATE,
+    HOTKEY_REUSED,
 ];

@@ -10,6 +10,7 @@ mod claims;
 mod decisions;
 mod error;
 mod folds;
+mod hotkeys;
 pub mod life;
 mod members;
 mod outbox;
@@ -18,6 +19,9 @@ pub mod points;
 mod ranker;
 mod runs;
 pub mod scheduler;
+mod sightings;
+#[cfg(test)]
+mod sightings_tests;
 mod story;
 mod submissions;
 mod sweep;
@@ -32,18 +36,20 @@ use rusqlite::params;
 use tokio::sync::{Notify, futures::Notified};
 
 pub use admission::{Admitted, Seen, Upload};
-pub use challenge::{Challenge, Challenges, IntakePolicy, RetryPolicy, RunPolicy, Step};
+pub use challenge::{Challenge, Challenges, Fee, IntakePolicy, RetryPolicy, RunPolicy, Step};
 pub use claims::Attempt;
 pub use error::{
     ARTIFACT_MISSING, BUDGET_SPENT, CODES, DEADLINE_LAPSED, Error, IMPOSSIBLE, LEASE_LAPSED, NO_QUORUM, NOT_APPROVED,
     PROCESS_DIED,
 };
 pub use folds::Folded;
+pub use hotkeys::{Used, used_in};
 pub use outbox::Letter;
 pub use plans::{Claim, REPLICA_LEASE_MS, Taken};
 use points::{Point, Points};
 pub use ranker::{Registered, Snapshot, Stored, newest as newest_ranking};
 pub use runs::Due;
+pub use sightings::{Gap, Sighted, SightedCount, first_of, gaps_of, owner_in};
 pub use story::{AttemptLine, Story, VerdictLine};
 pub use submissions::{Submission, load as load_submission};
 pub use sweep::{Released, Swept};

@@ -25,7 +25,13 @@ macro_rules! migrations {
     };
 }
 
-migrations![(1, "0001_events"), (2, "0002_pipeline"), (3, "0003_evidence"), (4, "0004_registrations"),];
+migrations![
+    (1, "0001_events"),
+    (2, "0002_pipeline"),
+    (3, "0003_evidence"),
+    (4, "0004_registrations"),
+    (5, "0005_ledger"),
+];
 
 /// Brings a database up to date.
 ///

@@ -101,6 +101,7 @@ fn challenge() -> Challenge {
             artifact_within_blocks: 600,
             uploads_per_hour: UPLOADS_PER_HOUR,
             artifact_bytes_max: BYTES_MAX,
+            ..IntakePolicy::default()
         },
         rule: Arc::new(Nobody),
         rule_options: json!({}),
