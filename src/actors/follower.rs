@@ -6,13 +6,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{reconcile::chain_of, snapshots};
+use super::{reading::Reader, reconcile::chain_of, snapshots};
 use crate::{
-    chain::{self, BlockRef, Client, Followed, Metagraph, SeenCommitment, Touched, WeightRules},
+    chain::{self, BlockRef, Client, Followed, Metagraph, Touched, WeightRules},
     fault::Fault,
     ids::{Digest, Hotkey},
-    intake::{ChainFacts, ChainTrouble, Registration, read_commitments},
-    pipeline::{self, Pipeline, Registered, Seen, Snapshot},
+    intake::{ChainFacts, ChainTrouble, Registration},
+    pipeline::{self, Pipeline, Registered, Snapshot},
     stage::RunSeed,
 };
 
@@ -69,6 +69,17 @@ pub enum Error {
     /// The pipeline could not take it.
     #[error("the pipeline could not take the block")]
     Pipeline(#[from] pipeline::Error),
+}
+
+impl Error {
+    /// The failure as it is recorded.
+    #[must_use]
+    pub fn fault(&self) -> crate::fault::Fault {
+        match self {
+            Self::Chain(source) => source.fault(),
+            Self::Pipeline(source) => source.fault(),
+        }
+    }
 }
 
 /// The follower actor.
@@ -233,36 +244,14 @@ impl Follower {
         let head = self.client.finalized_head().await?;
         let from = head.number.saturating_sub(LOOK_BACK_BLOCKS).max(1);
         if from > 1 {
-            self.take_state(from - 1, from - 1).await?;
+            self.reader().take_state(from - 1, from - 1).await?;
         }
         info!(block = from, "following the chain for the first time");
         Ok(self.client.follow_finalized(Some(from)))
     }
 
-    /// Takes commitments that were made up to a block from the state after `block`. Within one block state has no order:
-    /// all of them stand behind whatever has an index, so that those of blocks that can be read are left to these.
-    async fn take_state(&self, block: u64, made_by: u64) -> Result<(), Error> {
-        let Some(hash) = self.client.block_hash(block).await? else { return Ok(()) };
-        let metagraph = match self.client.metagraph(self.netuid, hash).await {
-            Ok(metagraph) => metagraph,
-            // The subnet is younger: nobody can have committed in it.
-            Err(chain::Error::SubnetMissing { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let stored = self.client.commitments(self.netuid, hash).await?;
-        let made: Vec<SeenCommitment> = stored
-            .into_iter()
-            .filter(|one| one.block <= made_by)
-            .map(|one| SeenCommitment {
-                hotkey: one.hotkey,
-                block: one.block,
-                extrinsic_index: u32::MAX,
-                fields: one.fields,
-            })
-            .collect();
-        let seen = self.admit(&made, &metagraph).await?;
-        self.pipeline.commitments_found(seen, block).await?;
-        Ok(())
+    fn reader(&self) -> Reader {
+        Reader { client: self.client.clone(), netuid: self.netuid, pipeline: self.pipeline.clone() }
     }
 
     /// Takes one thing in, however often it must be tried: a block that is skipped would be lost for ever.
@@ -320,10 +309,10 @@ impl Follower {
                     is_recorded = true;
                 }
                 let head = self.client.finalized_head().await?;
-                self.take_state(head.number, to).await
+                self.reader().take_state(head.number, to).await
             };
             match taken.await {
-                Ok(()) => return,
+                Ok(_submissions) => return,
                 Err(error) => warn!(from, to, error = %chain_of(&error), wait_ms, "the gap could not be taken in"),
             }
             self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
@@ -333,9 +322,8 @@ impl Follower {
 
     async fn take_block(&mut self, block: &BlockRef, head: u64) -> Result<(), Error> {
         let news = self.client.block_news(self.netuid, block).await?;
-        let made = news.commitments;
         let now_ms = self.pipeline.clock().now_ms();
-        let is_due = !made.is_empty() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
+        let is_due = news.is_telling() || now_ms.saturating_sub(self.read_at_ms) >= SNAPSHOT_EVERY_MS;
         let known = self.facts.borrow().clone().filter(|facts| facts.stored_at_ms.is_none());
         let known = known.map(|facts| (facts.metagraph, facts.rules));
         let (metagraph, rules) = match known {
@@ -349,9 +337,10 @@ impl Follower {
             }
         };
         self.missed = false;
-        let seen = self.admit(&made, &metagraph).await?;
-        // Before the block closes a run: whoever has left takes no part.
+        // Before the block closes a run: whoever has left takes no part. And before commitments, whose places count from
+        // the registration on.
         self.pipeline.members(&snapshot_of(&metagraph)).await?;
+        let seen = self.reader().admit(block, &news, &metagraph).await?;
         let catching_up = block.number.saturating_add(CATCHING_UP_BLOCKS) < head;
         // Whoever uploads now may have seen blocks that are not final yet.
         let newest = if catching_up { head } else { self.client.best_head().await?.number };
@@ -426,29 +415,9 @@ impl Follower {
         }
         Ok(())
     }
-
-    /// What the door says of commitments: the fields that count; the others are recorded as refused.
-    async fn admit(&self, made: &[SeenCommitment], metagraph: &Metagraph) -> Result<Vec<Seen>, Error> {
-        let challenges = self.pipeline.challenges().keys().cloned().collect();
-        let reading = read_commitments(made, &challenges, &registrations(metagraph));
-        for refusal in &reading.refusals {
-            self.pipeline.refused(&refusal.challenge, &refusal.hotkey.to_string(), &refusal.fault).await?;
-        }
-        Ok(reading
-            .sightings
-            .into_iter()
-            .map(|one| Seen {
-                challenge: one.challenge,
-                hotkey: one.hotkey,
-                coldkey: one.coldkey,
-                field: one.field,
-                at: one.at,
-            })
-            .collect())
-    }
 }
 
-fn registrations(metagraph: &Metagraph) -> BTreeMap<Hotkey, Registration> {
+pub(super) fn registrations(metagraph: &Metagraph) -> BTreeMap<Hotkey, Registration> {
     metagraph
         .neurons
         .iter()

@@ -7,6 +7,9 @@
 mod follower;
 mod keeper;
 mod ranker;
+mod reading;
+#[cfg(test)]
+mod reading_tests;
 mod reconcile;
 mod runner;
 pub mod snapshots;
@@ -14,9 +17,10 @@ mod tasks;
 mod weigher;
 mod worker;
 
-pub use follower::{Facts, Follower};
+pub use follower::{Error as FollowError, Facts, Follower};
 pub use keeper::keep_runs;
 pub use ranker::rank;
+pub use reading::{Rescanned, rescan};
 pub use reconcile::reconcile;
 pub use runner::run_stages;
 pub use tasks::{Kind, Tasks};

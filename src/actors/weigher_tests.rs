@@ -46,6 +46,7 @@ fn challenge() -> Challenge {
             artifact_within_blocks: 1,
             uploads_per_hour: 1,
             artifact_bytes_max: 1,
+            ..IntakePolicy::default()
         },
         rule: score::rule("reported").unwrap(),
         rule_options: json!({}),

@@ -162,6 +162,34 @@ impl Field {
         }
     }
 
+    /// The kind's name, as the chain has it.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::None => "None",
+            Self::Raw(_) => "Raw",
+            Self::BlakeTwo256(_) => "BlakeTwo256",
+            Self::Sha256(_) => "Sha256",
+            Self::Keccak256(_) => "Keccak256",
+            Self::ShaThree256(_) => "ShaThree256",
+            Self::TimelockEncrypted { .. } => "TimelockEncrypted",
+            Self::ResetBondsFlag => "ResetBondsFlag",
+            Self::BigRaw(_) => "BigRaw",
+            Self::Other(kind) => kind,
+        }
+    }
+
+    /// What the field holds: bytes, a hash or a ciphertext.
+    #[must_use]
+    pub fn content(&self) -> &[u8] {
+        match self {
+            Self::Raw(bytes) | Self::BigRaw(bytes) => bytes,
+            Self::BlakeTwo256(hash) | Self::Sha256(hash) | Self::Keccak256(hash) | Self::ShaThree256(hash) => hash,
+            Self::TimelockEncrypted { encrypted, .. } => encrypted,
+            Self::None | Self::ResetBondsFlag | Self::Other(_) => &[],
+        }
+    }
+
     /// The field as a value that the metadata's type encodes.
     pub(super) fn to_value(&self) -> Value {
         let bytes_of = |bytes: &[u8]| [Value::from_bytes(bytes)];
@@ -268,9 +296,90 @@ pub struct StoredCommitment {
     pub fields: Vec<Field>,
 }
 
+/// A time-locked field that the chain itself has opened. The chain keeps the last ten of a hotkey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevealedCommitment {
+    /// Who committed. The entry stays when the hotkey leaves the subnet.
+    pub hotkey: Account,
+    /// The block at whose beginning the chain opened it, before any extrinsic; not the one of the commitment.
+    pub block: u64,
+    /// What was locked, as it stands in state: with the length that clients write before it.
+    pub bytes: Vec<u8>,
+}
+
+impl RevealedCommitment {
+    /// What was locked, without the length that clients write before it.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        without_length(&self.bytes)
+    }
+}
+
+/// The bytes without the SCALE compact length before them, when there is one that is right. Public tools write it;
+/// bytes that begin otherwise are left whole.
+#[must_use]
+pub fn without_length(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    match Compact::<u32>::decode(&mut rest) {
+        Ok(Compact(count)) if usize::try_from(count).is_ok_and(|count| count == rest.len()) => rest,
+        _ => bytes,
+    }
+}
+
+/// What hexadecimal text begins with.
+const HEX_MARK: &str = "0x";
+
+/// Bytes as one text from which they can be had again: UTF-8 as it is, anything else, and text that looks like hex, in
+/// hex.
+#[must_use]
+pub fn lossless_text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.starts_with(HEX_MARK) => text.to_owned(),
+        _ => format!("{HEX_MARK}{}", hex::encode(bytes)),
+    }
+}
+
+/// The texts that a payload may be meant as: its own, and, where that is hex, what the hex stands for. None for bytes
+/// that are no text.
+#[must_use]
+pub fn readings(payload: &[u8]) -> Vec<String> {
+    let Ok(text) = std::str::from_utf8(payload) else { return Vec::new() };
+    let inner = text.strip_prefix(HEX_MARK).and_then(|digits| hex::decode(digits).ok());
+    let inner = inner.and_then(|bytes| String::from_utf8(without_length(&bytes).to_vec()).ok());
+    std::iter::once(text.to_owned()).chain(inner).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_length_before_a_payload_is_taken_off_only_when_it_is_right() {
+        let of = |text: &[u8]| text.to_vec().encode();
+        for text in [&b"v7|a/b|sha256:00"[..], &[b'x'; 64], &[b'y'; 1000], b"", &[0xff, 0xfe]] {
+            assert_eq!(without_length(&of(text)), text);
+        }
+        for bare in [&b"v7|a/b|c"[..], b"{\"a\":1}", &[4], &[8, 1], &[4, 1, 2], &[0xff; 9]] {
+            assert_eq!(without_length(bare), bare, "{bare:?}");
+        }
+    }
+
+    #[test]
+    fn no_payload_is_lost_on_its_way_into_text() {
+        for (bytes, text) in [
+            (&b"v7|a"[..], "v7|a"),
+            ("größe".as_bytes(), "größe"),
+            (b"0x00", "0x30783030"),
+            (&[0xff, 0xfe], "0xfffe"),
+            (b"", ""),
+        ] {
+            assert_eq!(lossless_text(bytes), text);
+        }
+        assert_eq!(readings(b"0x763771"), ["0x763771", "v7q"]);
+        assert_eq!(readings(b"0x0c763771"), ["0x0c763771", "v7q"], "a length inside the hex");
+        assert_eq!(readings(b"0xzz"), ["0xzz"]);
+        assert_eq!(readings(&[0xff]), [] as [&str; 0]);
+    }
 
     fn both_ways(field: &Field, expected_hex: &str) {
         let bytes = field.encode().unwrap();

@@ -285,25 +285,6 @@ async fn weights_are_read_back_as_they_were_sent() {
     net.end().await;
 }
 
-/// The call, wrapped in a batch.
-async fn batched(client: &Client, signer: &Keypair, calls: &[Call]) -> Signed {
-    use scale_value::{Composite, Value};
-    use subxt::{config::DefaultExtrinsicParamsBuilder, utils::H256};
-
-    let (head, nonce) = (client.finalized_head().await.unwrap(), client.next_nonce(&signer.account()).await.unwrap());
-    let runtime = client.runtime_at(head.hash).await.unwrap();
-    let calls: Vec<Value> = calls.iter().map(|call| runtime.payload(call).unwrap().into_value()).collect();
-    let payload =
-        subxt::tx::dynamic("Utility", "batch", Composite::named([("calls", Value::unnamed_composite(calls))]));
-    let params = DefaultExtrinsicParamsBuilder::new().nonce(u64::from(nonce));
-    let params = params.mortal_from_unchecked(32, head.number, H256(head.hash.0)).build();
-    let mut signable = runtime.client().tx().create_v4_signable_offline(&payload, params).unwrap();
-    let bytes = signable.sign(signer).unwrap().into_encoded();
-    let hash = super::client::blake2_256(&bytes);
-    let (era_birth, era_death) = (head.number, head.number + 32);
-    Signed { bytes, hash, signer: signer.account(), nonce, era_birth, era_death }
-}
-
 #[tokio::test]
 async fn commitments_inside_a_batch_are_seen() {
     let net = Net::with(Blocks::Instant).await;
@@ -311,7 +292,7 @@ async fn commitments_inside_a_batch_are_seen() {
     let hotkey = key("//Charlie");
     net.send(&key("//Bob"), register(netuid, &hotkey)).await.unwrap();
     let calls = [commit(netuid, &[Field::Raw(vec![1])]), commit(netuid, &[Field::Raw(vec![2]), Field::None])];
-    let signed = batched(client, &hotkey, &calls).await;
+    let signed = super::testkit::batched(client, &hotkey, "batch", &calls).await;
     let block = tokio::time::timeout(PATIENCE, client.submit_and_wait(&signed)).await.unwrap().unwrap();
     let seen = client.block_commitments(netuid, &block).await.unwrap();
     assert_eq!((seen.len(), seen[0].hotkey), (1, hotkey.account()));

@@ -13,7 +13,9 @@ mod error;
 mod follow;
 mod keypair;
 mod metagraph;
+mod payment;
 mod reads;
+mod revealed;
 mod rpc;
 mod runtime;
 mod sealed;
@@ -29,18 +31,26 @@ mod client_tests;
 #[cfg(test)]
 mod devnet_tests;
 #[cfg(test)]
+mod payment_tests;
+#[cfg(test)]
 mod scripted;
+#[cfg(test)]
+pub mod testkit;
 #[cfg(test)]
 mod vectors;
 
 pub use call::Call;
 pub use client::{BlockRef, Client, Options};
 pub use codes::CODES;
-pub use commitment::{FIELDS_MAX, Field, FieldError, SeenCommitment, StoredCommitment};
+pub use commitment::{
+    FIELDS_MAX, Field, FieldError, RevealedCommitment, SeenCommitment, StoredCommitment, lossless_text, readings,
+    without_length,
+};
 pub use error::Error;
 pub use follow::{Followed, Follower};
 pub use keypair::{KeyError, Keypair, verify};
 pub use metagraph::{Axon, Metagraph, Neuron};
+pub use payment::{BlockName, NotAPayment, PaymentName, Receipt, Traced, Transfer};
 pub use reads::BlockNews;
 pub use sealed::{SealError, Sealed, Slug, merge_fields};
 pub use sign::{ERA_BLOCKS, Found, Outcome, Signed};

@@ -10,8 +10,9 @@ use subxt::{events::Phase, ext::frame_decode::storage::IntoEncodableValues};
 use super::{
     Account,
     client::{Batch, BlockRef, Client, Place, Values},
-    commitment::{Field, SeenCommitment, StoredCommitment},
+    commitment::{Field, RevealedCommitment, SeenCommitment, StoredCommitment},
     error::Error,
+    revealed::opened_for,
     runtime::{Item, Runtime},
     touched::Touched,
     weights::WeightRules,
@@ -35,9 +36,9 @@ struct Info {
 }
 
 #[derive(DecodeAsType)]
-struct CommittedEvent {
-    netuid: u16,
-    who: [u8; 32],
+pub(super) struct CommittedEvent {
+    pub(super) netuid: u16,
+    pub(super) who: [u8; 32],
 }
 
 #[derive(DecodeAsType)]
@@ -68,7 +69,7 @@ impl Client {
         Ok(self.block_news(netuid, at).await?.commitments)
     }
 
-    /// The same, and whether anybody came into a subnet in this block.
+    /// The same, with what the chain opened at its beginning, and whether anybody came into a subnet in it.
     ///
     /// # Errors
     /// When the chain cannot be read, or the node has discarded the block's state.
@@ -76,9 +77,11 @@ impl Client {
         let events = self.events_of(at).await?;
         let registrations = somebody_registered(&events.runtime, events.bytes.clone())?;
         let touched = Touched::by(&events.runtime, netuid, events.bytes.clone())?;
+        let opened = opened_for(&events.runtime, netuid, events.bytes.clone())?;
         let made = committed(&events.runtime, netuid, events.bytes)?;
         let commitments = if made.is_empty() { Vec::new() } else { self.commitments_made(netuid, at, made).await? };
-        Ok(BlockNews { commitments, registrations, touched })
+        let reveals = if opened.is_empty() { Vec::new() } else { self.opened_at(netuid, at, &opened).await? };
+        Ok(BlockNews { commitments, reveals, registrations, touched })
     }
 
     async fn commitments_made(
@@ -267,7 +270,7 @@ impl Client {
         Ok(self.weight_rules(netuid, at).await?.burn_rao)
     }
 
-    async fn stored<T: DecodeAsType>(
+    pub(super) async fn stored<T: DecodeAsType>(
         &self,
         item: Item,
         parts: impl IntoEncodableValues,
@@ -290,10 +293,20 @@ impl Client {
 pub struct BlockNews {
     /// The commitments that were made, in the order of their extrinsics.
     pub commitments: Vec<SeenCommitment>,
+    /// What the chain opened at the beginning of the block, in the chain's own order: by hotkey.
+    pub reveals: Vec<RevealedCommitment>,
     /// Whether anybody was registered, in this subnet or in another.
     pub registrations: bool,
     /// What of the metagraph has to be read anew.
     pub touched: Touched,
+}
+
+impl BlockNews {
+    /// Whether anybody committed or anything was opened.
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        !self.commitments.is_empty() || !self.reveals.is_empty()
+    }
 }
 
 /// The raw events of a block with the runtime that wrote them.

@@ -141,6 +141,7 @@ impl Appliance {
         }
         let (doors, door_facts) = watch::channel(None);
         let (trouble, door_trouble) = watch::channel(None);
+        let (connection, connected) = watch::channel(None);
         let state = server::State {
             pipeline: pipeline.clone(),
             facts: door_facts,
@@ -148,6 +149,7 @@ impl Appliance {
             scheduler: scheduler.clone(),
             clock: Arc::clone(&context.clock),
             nonces_since_ms: if is_new { 0 } else { context.clock.now_ms() },
+            chain: connected,
         };
         let server = bound.start(state, &tasks);
         let own_chain = if start.dev { Some(OwnChain::start(context, settings).await?) } else { None };
@@ -167,7 +169,8 @@ impl Appliance {
         appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen, settings.weights.burn_uid);
         appliance.tell_doors(context, doors, seen.clone(), block_ms);
         appliance.keep_pace(settings, seen.clone());
-        appliance.follow(context, settings, &pipeline, hotkey, Watched { genesis, facts, seen, trouble });
+        let watched = Watched { genesis, connection, facts, seen, trouble };
+        appliance.follow(context, settings, &pipeline, hotkey, watched);
         Ok(appliance)
     }
 
@@ -237,7 +240,7 @@ impl Appliance {
         hotkey: Option<Arc<Keypair>>,
         watched: Watched,
     ) {
-        let Watched { genesis, facts, seen, trouble } = watched;
+        let Watched { genesis, connection, facts, seen, trouble } = watched;
         let recheck_ms = if self.own_chain.is_some() { settings.devnet.block_ms } else { settings.weights.recheck_ms };
         let policy = WeightPolicy { recheck_ms, ..weight_policy(settings, self.own_chain.is_some()) };
         let options = chain::Options {
@@ -254,6 +257,7 @@ impl Appliance {
             let Some(client) = connect(options, clock, &trouble, token.clone()).await else { return Ok(()) };
             let pinned = Pinned { genesis: Digest(client.genesis_hash()), netuid };
             snapshots::pin(&pipeline, pinned).await.map_err(|error| error.to_string())?;
+            connection.send_replace(Some(client.clone()));
             match hotkey {
                 Some(hotkey) => {
                     let (client, pipeline) = (client.clone(), pipeline.clone());
@@ -308,6 +312,7 @@ impl Appliance {
 /// What the follower needs to begin, and where it puts what it sees.
 struct Watched {
     genesis: Option<[u8; 32]>,
+    connection: watch::Sender<Option<Client>>,
     facts: watch::Sender<Option<Facts>>,
     seen: watch::Receiver<Option<Facts>>,
     trouble: watch::Sender<Option<ChainTrouble>>,
@@ -348,6 +353,19 @@ async fn restored(pipeline: &Pipeline, settings: &Settings, pinned: Option<Pinne
         warn!(%error, "what was last known of the subnet cannot be read");
         None
     })
+}
+
+/// The pipeline alone, over the settings' data directory, which no appliance may be using.
+///
+/// # Errors
+/// When the data directory or a profile cannot be used.
+pub async fn pipeline(context: &Context, configured: &Configured) -> Result<Pipeline, Failure> {
+    let settings = configured.settings();
+    let kept = store::Options::from_settings(&settings.store).map_err(super::context::refused)?;
+    let store = Store::open(&settings.data_dir, kept).await.map_err(|error| error.fault())?;
+    let challenges = assemble(&configured.profiles, &parts(context, settings, &store)?)?;
+    let opened = Pipeline::open(store, Arc::clone(&context.clock), challenges, Points::default()).await;
+    opened.map_err(|error| error.fault().into())
 }
 
 async fn connect(

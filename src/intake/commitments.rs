@@ -10,10 +10,46 @@ use super::{
     facts::Registration,
 };
 use crate::{
-    chain::{SealError, Sealed, SeenCommitment},
+    chain::{Field, RevealedCommitment, SealError, Sealed, SeenCommitment, lossless_text, readings},
+    config::profile::{Pattern, Source},
     fault::{Code, Fault},
-    ids::{Hotkey, Priority},
+    ids::{Digest, Hotkey, Priority},
 };
+
+/// The place within its block of what the chain opened: before every extrinsic, the first of which is the block's time.
+/// Several hotkeys' are told apart by the hotkeys, as the chain itself takes them up.
+const REVEAL_INDEX: u32 = 0;
+
+/// How a challenge's commitments are written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Form {
+    /// Where the text stands.
+    pub source: Source,
+    /// How it is taken apart; `None` for our sealed form.
+    pub pattern: Option<Pattern>,
+}
+
+/// The forms of the challenges that are served, by slug.
+pub type Forms = BTreeMap<String, Form>;
+
+/// What stands on chain for a challenge, whoever wrote it: a fact that no registration changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// The challenge's slug.
+    pub challenge: String,
+    /// Who committed.
+    pub hotkey: Hotkey,
+    /// The text, from which its bytes can be had again.
+    pub field: String,
+    /// Where it stands.
+    pub source: Source,
+    /// SHA-256 of the content; `None` while it is sealed.
+    pub digest: Option<Digest>,
+    /// The parts of the text by name.
+    pub parts: BTreeMap<String, String>,
+    /// The block and extrinsic in which it stands.
+    pub at: Priority,
+}
 
 /// What our fields begin with. Texts that begin otherwise are other people's business.
 const PREFIX: &str = "waag1:";
@@ -49,75 +85,119 @@ pub struct Refusal {
 /// What a block's commitments come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
+    /// What stands there for the challenges, in the order of the chain.
+    pub facts: Vec<Fact>,
     /// Fields that count, in the order of the chain.
     pub sightings: Vec<Sighting>,
     /// Fields that look like ours and do not count.
     pub refusals: Vec<Refusal>,
 }
 
-/// Reads the commitments of one block. A field that was seen in an earlier block is reported again: the ledger keeps
-/// the first.
+/// Reads the commitments of one block, and what the chain opened in it. A field that was seen in an earlier block is
+/// reported again: the ledger keeps the first.
 #[must_use]
 pub fn read_commitments(
     commitments: &[SeenCommitment],
-    challenges: &BTreeSet<String>,
+    reveals: &[RevealedCommitment],
+    forms: &Forms,
     registered: &BTreeMap<Hotkey, Registration>,
 ) -> Reading {
-    let mut reading = Reading::default();
+    let mut reader = Reader { forms, registered, reading: Reading::default() };
+    for revealed in reveals {
+        let at = Priority { block: revealed.block, index: REVEAL_INDEX };
+        reader.foreign(Source::Revealed, revealed.hotkey, revealed.payload(), at, &mut BTreeSet::new());
+    }
     for commitment in commitments {
         let mut taken = BTreeSet::new();
-        for text in commitment.fields.iter().filter_map(|field| field.as_text()) {
-            if !text.starts_with(PREFIX) {
-                continue;
-            }
-            match read_field(commitment, text, challenges, registered, &mut taken) {
-                Ok(sighting) => reading.sightings.push(sighting),
-                Err(refusal) => reading.refusals.push(refusal),
+        let at = Priority { block: commitment.block, index: commitment.extrinsic_index };
+        for field in &commitment.fields {
+            match (field.as_text(), field) {
+                (Some(text), _) if text.starts_with(PREFIX) => reader.sealed(commitment.hotkey, text, at, &mut taken),
+                (_, Field::Raw(bytes) | Field::BigRaw(bytes)) => {
+                    reader.foreign(Source::Plain, commitment.hotkey, bytes, at, &mut taken);
+                }
+                _ => {}
             }
         }
     }
-    reading
+    reader.reading
 }
 
-#[expect(clippy::result_large_err, reason = "a refusal is recorded, not thrown far")]
-fn read_field(
-    commitment: &SeenCommitment,
-    text: &str,
-    challenges: &BTreeSet<String>,
-    registered: &BTreeMap<Hotkey, Registration>,
-    taken: &mut BTreeSet<String>,
-) -> Result<Sighting, Refusal> {
-    let refuse = |challenge: &str, code: Code, detail: String| Refusal {
-        challenge: challenge.to_owned(),
-        hotkey: commitment.hotkey,
-        fault: code.because(detail),
-    };
-    let sealed: Sealed = text
-        .parse()
-        .map_err(|source: SealError| refuse("", COMMITMENT_MALFORMED, format!("`{}`: {source}", shown(text))))?;
-    let challenge = sealed.challenge.as_str();
-    if !challenges.contains(challenge) {
-        return Err(refuse(challenge, COMMITMENT_CHALLENGE_UNKNOWN, format!("`{challenge}`")));
+struct Reader<'a> {
+    forms: &'a Forms,
+    registered: &'a BTreeMap<Hotkey, Registration>,
+    reading: Reading,
+}
+
+impl Reader<'_> {
+    fn refuse(&mut self, challenge: &str, hotkey: Hotkey, code: Code, detail: String) {
+        let fault = code.because(detail);
+        self.reading.refusals.push(Refusal { challenge: challenge.to_owned(), hotkey, fault });
     }
-    if !taken.insert(challenge.to_owned()) {
-        return Err(refuse(
-            challenge,
-            COMMITMENT_DUPLICATE,
-            format!("`{}` in block {}", shown(text), commitment.block),
-        ));
+
+    /// A field of our own form.
+    fn sealed(&mut self, hotkey: Hotkey, text: &str, at: Priority, taken: &mut BTreeSet<String>) {
+        let sealed: Sealed = match text.parse() {
+            Ok(sealed) => sealed,
+            Err(source) => {
+                let source: SealError = source;
+                return self.refuse("", hotkey, COMMITMENT_MALFORMED, format!("`{}`: {source}", shown(text)));
+            }
+        };
+        let challenge = sealed.challenge.as_str();
+        if self.forms.get(challenge).is_none_or(|form| form.source != Source::Sealed) {
+            return self.refuse(challenge, hotkey, COMMITMENT_CHALLENGE_UNKNOWN, format!("`{challenge}`"));
+        }
+        let fact = Fact {
+            challenge: challenge.to_owned(),
+            hotkey,
+            field: text.to_owned(),
+            source: Source::Sealed,
+            digest: None,
+            parts: BTreeMap::new(),
+            at,
+        };
+        self.take(fact, taken);
     }
-    let Some(registration) = registered.get(&commitment.hotkey) else {
-        let detail = format!("it committed in block {} and is not registered", commitment.block);
-        return Err(refuse(challenge, HOTKEY_UNREGISTERED, detail));
-    };
-    check_age(commitment.block, registration).map_err(|detail| refuse(challenge, COMMITMENT_TOO_OLD, detail))?;
-    Ok(Sighting {
-        challenge: challenge.to_owned(),
-        hotkey: commitment.hotkey,
-        coldkey: registration.coldkey,
-        field: text.to_owned(),
-        at: Priority { block: commitment.block, index: commitment.extrinsic_index },
-    })
+
+    /// Any other payload, which counts for the challenges whose pattern it fits.
+    fn foreign(&mut self, source: Source, hotkey: Hotkey, payload: &[u8], at: Priority, taken: &mut BTreeSet<String>) {
+        let forms = self.forms;
+        let patterns = forms.iter().filter(|(_, form)| form.source == source);
+        for (challenge, pattern) in patterns.filter_map(|(slug, form)| Some((slug, form.pattern.as_ref()?))) {
+            let Some(read) = readings(payload).iter().find_map(|text| pattern.read(text)) else { continue };
+            let fact = Fact {
+                challenge: challenge.clone(),
+                hotkey,
+                field: lossless_text(payload),
+                source,
+                digest: Some(read.digest),
+                parts: read.parts,
+                at,
+            };
+            self.take(fact, taken);
+        }
+    }
+
+    /// A field for a challenge of ours: does it count?
+    fn take(&mut self, fact: Fact, taken: &mut BTreeSet<String>) {
+        let (hotkey, at, registered) = (fact.hotkey, fact.at, self.registered);
+        let challenge = fact.challenge.clone();
+        if !taken.insert(challenge.clone()) {
+            let detail = format!("`{}` in block {}", shown(&fact.field), at.block);
+            return self.refuse(&challenge, hotkey, COMMITMENT_DUPLICATE, detail);
+        }
+        let field = fact.field.clone();
+        self.reading.facts.push(fact);
+        let Some(registration) = registered.get(&hotkey) else {
+            let detail = format!("it committed in block {} and is not registered", at.block);
+            return self.refuse(&challenge, hotkey, HOTKEY_UNREGISTERED, detail);
+        };
+        if let Err(detail) = check_age(at.block, registration) {
+            return self.refuse(&challenge, hotkey, COMMITMENT_TOO_OLD, detail);
+        }
+        self.reading.sightings.push(Sighting { challenge, hotkey, coldkey: registration.coldkey, field, at });
+    }
 }
 
 /// A commitment counts from the block of the registration on.
@@ -136,7 +216,6 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::Field;
 
     const MINER: Hotkey = Hotkey([1; 32]);
     const OWNER: Hotkey = Hotkey([2; 32]);
@@ -145,14 +224,58 @@ mod tests {
         format!("waag1:{challenge}:{}", digit.to_string().repeat(64))
     }
 
+    /// Two challenges of our own form, one that reads plain fields, and one that reads what was revealed.
+    fn forms() -> Forms {
+        let pattern = || Some("v7|{repo:path}|{digest:sha256}".parse().expect("a pattern"));
+        Forms::from([
+            ("gym".to_owned(), Form::default()),
+            ("duel".to_owned(), Form::default()),
+            ("models".to_owned(), Form { source: Source::Plain, pattern: pattern() }),
+            ("locked".to_owned(), Form { source: Source::Revealed, pattern: pattern() }),
+        ])
+    }
+
+    #[test]
+    fn foreign_payloads_are_read_by_the_pattern_of_their_challenge() {
+        let text = format!("v7|a/b|sha256:{}", "c".repeat(64));
+        let fields = vec![Field::Raw(vec![0xff]), Field::BigRaw(text.clone().into_bytes()), raw(&field("gym", 'a'))];
+        let plain = read(fields);
+        let fact = &plain.facts[0];
+        assert_eq!(
+            (fact.challenge.as_str(), fact.source, fact.digest),
+            ("models", Source::Plain, Some(Digest([0xcc; 32])))
+        );
+        assert_eq!((fact.field.as_str(), fact.parts["repo"].as_str()), (text.as_str(), "a/b"));
+        let challenges: Vec<_> = plain.sightings.iter().map(|one| one.challenge.as_str()).collect();
+        assert_eq!(challenges, ["models", "gym"]);
+
+        let registered = BTreeMap::from([(MINER, Registration { uid: 4, since_block: 20, coldkey: OWNER })]);
+        let of = |bytes: Vec<u8>| RevealedCommitment { hotkey: MINER, block: 21, bytes };
+        let with_length = of(parity_scale_codec::Encode::encode(&text));
+        let as_hex = of(format!("0x{}", hex::encode(&text)).into_bytes());
+        let reading = read_commitments(&[], &[with_length, of(vec![0xff, 1]), as_hex.clone()], &forms(), &registered);
+        assert_eq!(reading.facts.len(), 2);
+        assert_eq!(
+            (reading.facts[0].field.as_str(), reading.facts[0].at),
+            (text.as_str(), Priority { block: 21, index: 0 })
+        );
+        // Kept so that its very bytes can be had again.
+        assert_eq!(reading.facts[1].field, format!("0x{}", hex::encode(&as_hex.bytes)));
+        assert_eq!(reading.facts[1].digest, Some(Digest([0xcc; 32])));
+        assert!(reading.facts.iter().all(|fact| fact.challenge == "locked"));
+    }
+
+    #[test]
+    fn a_seal_for_a_challenge_of_another_form_is_refused() {
+        let reading = read(vec![raw(&field("models", 'a'))]);
+        assert_eq!(codes(&reading), ["commitment_challenge_unknown"]);
+        assert_eq!(reading.facts, []);
+    }
+
     fn read(fields: Vec<Field>) -> Reading {
         let commitment = SeenCommitment { hotkey: MINER, block: 20, extrinsic_index: 3, fields };
         let registration = Registration { uid: 4, since_block: 20, coldkey: OWNER };
-        read_commitments(
-            &[commitment],
-            &BTreeSet::from(["gym".to_owned(), "duel".to_owned()]),
-            &BTreeMap::from([(MINER, registration)]),
-        )
+        read_commitments(&[commitment], &[], &forms(), &BTreeMap::from([(MINER, registration)]))
     }
 
     fn raw(text: &str) -> Field {
@@ -217,11 +340,7 @@ mod tests {
             let commitment =
                 SeenCommitment { hotkey: MINER, block: 20, extrinsic_index: 0, fields: vec![raw(&field("gym", 'a'))] };
             let registration = Registration { uid: 0, since_block, coldkey: OWNER };
-            read_commitments(
-                &[commitment],
-                &BTreeSet::from(["gym".to_owned()]),
-                &BTreeMap::from([(MINER, registration)]),
-            )
+            read_commitments(&[commitment], &[], &forms(), &BTreeMap::from([(MINER, registration)]))
         };
         assert_eq!(at(20).sightings.len(), 1);
         assert_eq!(codes(&at(21)), ["commitment_before_registration"]);
@@ -232,7 +351,8 @@ mod tests {
     fn an_unregistered_hotkey_commits_to_nothing() {
         let commitment =
             SeenCommitment { hotkey: MINER, block: 20, extrinsic_index: 0, fields: vec![raw(&field("gym", 'a'))] };
-        let reading = read_commitments(&[commitment], &BTreeSet::from(["gym".to_owned()]), &BTreeMap::new());
+        let reading = read_commitments(&[commitment], &[], &forms(), &BTreeMap::new());
+        assert_eq!(reading.facts.len(), 1, "it stands there all the same");
         assert_eq!(codes(&reading), ["hotkey_unregistered"]);
     }
 

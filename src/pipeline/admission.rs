@@ -8,10 +8,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Error, Pipeline,
+    Error, Pipeline, hotkeys,
     life::{Event, Status},
+    payments::{self, Payment},
     points::Point,
-    runs,
+    runs, sightings,
     submissions::{self, Because, Submission},
 };
 use crate::{
@@ -52,6 +53,8 @@ pub struct Upload {
     pub salt: String,
     /// The finalized head when it was taken in.
     pub block: u64,
+    /// What was paid for it.
+    pub payment: Option<Payment>,
 }
 
 /// What became of an upload.
@@ -124,6 +127,9 @@ impl Pipeline {
                     )?
                     .execute([])?;
                 }
+                for challenge in pipeline.challenges().values() {
+                    hotkeys::end_reused(tx, now_ms, challenge)?;
+                }
                 pipeline.close_runs_in(tx, now_ms, block)?;
                 tx.prepare_cached(
                     "INSERT INTO follower (netuid, block, hash) VALUES (?1, ?2, ?3)
@@ -162,6 +168,11 @@ impl Pipeline {
         if first == 0 {
             return Ok(None);
         }
+        if let Some(used) = self.used_by(tx, &seen.challenge, &seen.hotkey)? {
+            refuse_in(tx, now_ms, &seen.challenge, &seen.hotkey.to_string(), &used.fault())?;
+            return Ok(None);
+        }
+        let at = place_of(tx, seen)?;
         tx.prepare_cached(
             "INSERT INTO submissions (challenge, hotkey, coldkey, field, commit_block, commit_index, priority_block,
                priority_index, status, due_block, created_ms, updated_ms)
@@ -172,13 +183,13 @@ impl Pipeline {
             seen.hotkey.to_string(),
             seen.coldkey.to_string(),
             seen.field,
-            seen.at.block,
-            seen.at.index,
-            seen.at.block.max(found).saturating_add(challenge.intake.artifact_within_blocks),
+            at.block,
+            at.index,
+            at.block.max(found).saturating_add(challenge.intake.artifact_within_blocks),
             now_ms
         ])?;
         let id = SubmissionId(tx.last_insert_rowid());
-        let data = serde_json::to_value(seen)?;
+        let data = serde_json::to_value(Seen { at, ..seen.clone() })?;
         events::append(tx, now_ms, "committed", &id.to_string(), &data)?;
         Ok(Some(id))
     }
@@ -186,7 +197,8 @@ impl Pipeline {
     /// Joins an artifact to its commitment. The same artifact again changes nothing.
     ///
     /// # Errors
-    /// `Missing` when no such commitment was seen; `Impossible` when the submission is past awaiting it.
+    /// `Missing` when no such commitment was seen; `Impossible` when the submission is past awaiting it; `PaymentUsed`
+    /// when its payment is another submission's.
     pub async fn uploaded(&self, upload: Upload) -> Result<Admitted, Error> {
         self.reach(Point::UploadKept);
         let pipeline = self.clone();
@@ -224,6 +236,9 @@ impl Pipeline {
             priority.index,
             id.0
         ])?;
+        if let Some(payment) = &upload.payment {
+            payments::bind(tx, now_ms, payment)?;
+        }
         let note = json!({ "artifact": upload.artifact, "bytes": upload.bytes, "block": block, "late": late });
         submissions::apply(tx, now_ms, &submission, Event::Matched, Because::note(note))?;
         supersede_older(tx, now_ms, &submission)?;
@@ -260,17 +275,7 @@ impl Pipeline {
         let hotkey: String = hotkey.chars().take(64).collect();
         let fault = fault.clone();
         let now_ms = self.clock().now_ms();
-        self.store()
-            .db()
-            .write("refused", move |tx| {
-                let text = serde_json::to_string(&fault)?;
-                tx.prepare_cached("INSERT INTO refusals (at_ms, challenge, hotkey, fault) VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![now_ms, challenge, hotkey, text])?;
-                let data = json!({ "challenge": challenge, "fault": fault });
-                events::append(tx, now_ms, "refused", &hotkey, &data)?;
-                Ok(())
-            })
-            .await
+        self.store().db().write("refused", move |tx| refuse_in(tx, now_ms, &challenge, &hotkey, &fault)).await
     }
 
     /// How far the chain was read for this subnet.
@@ -286,25 +291,6 @@ impl Pipeline {
                     .query_row([netuid], |row| Ok((row.get(0)?, row.get(1)?)))
                     .optional()?;
                 row.map(|(block, hash)| Ok((block, submissions::parsed("hash", hash)?))).transpose()
-            })
-            .await
-    }
-
-    /// Records blocks that could not be read any more.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn gap(&self, netuid: u16, from_block: u64, to_block: u64) -> Result<(), Error> {
-        let now_ms = self.clock().now_ms();
-        self.store()
-            .db()
-            .write("gap", move |tx| {
-                tx.execute(
-                    "INSERT INTO gaps (netuid, from_block, to_block, at_ms) VALUES (?1, ?2, ?3, ?4)",
-                    params![netuid, from_block, to_block, now_ms],
-                )?;
-                events::append(tx, now_ms, "gap", &netuid.to_string(), &json!({ "from": from_block, "to": to_block }))?;
-                Ok(())
             })
             .await
     }
@@ -328,6 +314,27 @@ fn find(
     let sql =
         format!("SELECT {} FROM submissions WHERE challenge = ?1 AND hotkey = ?2 AND field = ?3", Submission::COLUMNS);
     Ok(submissions::select(conn, &sql, params![challenge, hotkey.to_string(), field])?.pop())
+}
+
+fn refuse_in(tx: &Transaction<'_>, now_ms: i64, challenge: &str, hotkey: &str, fault: &Fault) -> Result<(), Error> {
+    let text = serde_json::to_string(fault)?;
+    tx.prepare_cached("INSERT INTO refusals (at_ms, challenge, hotkey, fault) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![now_ms, challenge, hotkey, text])?;
+    let data = json!({ "challenge": challenge, "fault": fault });
+    events::append(tx, now_ms, "refused", hotkey, &data)?;
+    Ok(())
+}
+
+/// The place of a commitment: where its field was first seen since its hotkey registered, which may be earlier than
+/// where it was found now.
+fn place_of(tx: &Transaction<'_>, seen: &Seen) -> Result<Priority, Error> {
+    let since_block: Option<u64> = tx
+        .prepare_cached("SELECT since_block FROM registrations WHERE hotkey = ?1 AND since_block <= ?2")?
+        .query_row(params![seen.hotkey.to_string(), seen.at.block], |row| row.get(0))
+        .optional()?;
+    let Some(since_block) = since_block else { return Ok(seen.at) };
+    let first = sightings::first_since(tx, &seen.challenge, &seen.hotkey, &seen.field, since_block)?;
+    Ok(first.map_or(seen.at, |first| first.min(seen.at)))
 }
 
 /// A hotkey's newer artifact withdraws its older submissions that nothing was decided about. One in a run, ranked or

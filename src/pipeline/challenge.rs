@@ -11,6 +11,7 @@ use crate::{
     clock::UnixMs,
     config::profile::{Incumbents, Opens, Profile},
     fault::Class,
+    intake::{Fee, Form},
     score::Rule,
     stage::{Scope, Stage},
 };
@@ -73,8 +74,8 @@ pub struct RunPolicy {
     pub guarded: bool,
 }
 
-/// When the two halves of a submission must meet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// When the two halves of a submission must meet, and what else its doors ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IntakePolicy {
     /// A later upload than this counts from its upload block.
     pub reveal_within_blocks: u64,
@@ -84,6 +85,14 @@ pub struct IntakePolicy {
     pub uploads_per_hour: u32,
     /// Bytes of one artifact.
     pub artifact_bytes_max: u64,
+    /// How its commitments are written.
+    pub form: Form,
+    /// Whether a hotkey is done with once a submission of it was evaluated.
+    pub one_per_hotkey: bool,
+    /// Whoever committed up to this block is done with too; 0 for nobody.
+    pub ledger_from_block: u64,
+    /// What an upload costs; `None` for nothing.
+    pub fee: Option<Fee>,
 }
 
 /// A challenge ready to run.
@@ -147,6 +156,14 @@ impl Challenge {
                 artifact_within_blocks: profile.intake.artifact_within_blocks,
                 uploads_per_hour: profile.intake.uploads_per_hour,
                 artifact_bytes_max: profile.artifact.bytes_max,
+                form: Form { source: profile.intake.source, pattern: profile.intake.pattern.clone() },
+                one_per_hotkey: profile.intake.one_per_hotkey,
+                ledger_from_block: profile.intake.ledger_from_block,
+                fee: profile.intake.fee_to.map(|to| Fee {
+                    rao: profile.intake.fee_rao,
+                    to,
+                    within_blocks: profile.intake.fee_within_blocks,
+                }),
             },
             rule,
             rule_options: profile.ranking.options.clone(),

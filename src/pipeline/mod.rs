@@ -10,15 +10,20 @@ mod claims;
 mod decisions;
 mod error;
 mod folds;
+mod hotkeys;
 pub mod life;
 mod members;
 mod outbox;
+mod payments;
 mod plans;
 pub mod points;
 mod ranker;
 mod reveals;
 mod runs;
 pub mod scheduler;
+mod sightings;
+#[cfg(test)]
+mod sightings_tests;
 mod story;
 mod submissions;
 mod sweep;
@@ -40,12 +45,15 @@ pub use error::{
     PROCESS_DIED,
 };
 pub use folds::Folded;
+pub use hotkeys::{Used, used_in};
 pub use outbox::Letter;
+pub use payments::Payment;
 pub use plans::{Claim, REPLICA_LEASE_MS, Taken};
 use points::{Point, Points};
 pub use ranker::{Registered, Snapshot, Stored, newest as newest_ranking};
 pub use reveals::LETTER as REVEAL_LETTER;
 pub use runs::Due;
+pub use sightings::{Gap, Sighted, SightedCount, first_of, gaps_of, owner_in};
 pub use story::{AttemptLine, Story, VerdictLine};
 pub use submissions::{Submission, load as load_submission};
 pub use sweep::{Released, Swept};

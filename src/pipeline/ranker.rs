@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Challenge, Error, Pipeline,
     claims::run_event,
+    hotkeys,
     life::{Event, Status},
     points::Point,
     submissions::{self, Because, Submission, parsed},
@@ -442,6 +443,7 @@ fn store(
         tx.execute("UPDATE runs SET state = 'ranked' WHERE id = ?1", [run.0])?;
         run_event(tx, now_ms, "run_ranked", run, &json!({ "ranking": version }))?;
     }
+    hotkeys::end_reused(tx, now_ms, challenge)?;
     events::append(tx, now_ms, "ranking", &challenge.slug, &json!({ "version": version, "block": due.input.block }))?;
     Ok(true)
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Error, RetryPolicy,
+    Error, RetryPolicy, hotkeys,
     life::{self, Event, Move, Status},
 };
 use crate::{
@@ -191,6 +191,9 @@ pub(super) fn apply(
         story["note"] = because.note;
     }
     events::append(tx, now_ms, on.as_str(), &submission.id.to_string(), &story)?;
+    if transition.to.is_finished() {
+        hotkeys::evaluated(tx, now_ms, submission)?;
+    }
     let mut moved = submission.clone();
     moved.status = transition.to;
     moved.stage = stage;

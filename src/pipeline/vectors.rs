@@ -12,10 +12,10 @@ use super::{
     submissions::{self, parsed},
 };
 use crate::{
-    chain::Way,
+    chain::{Sealed, Way},
     clock::UnixMs,
     fault::Fault,
-    ids::{Digest, Priority, RunId, SubmissionId},
+    ids::{Digest, RunId, SubmissionId},
     store::events,
     weights::{
         Limits, Vector,
@@ -433,15 +433,11 @@ fn evidence_of(conn: &Connection, challenge: &Challenge, stored: Option<ranker::
 /// Where a submission's priority comes from.
 fn claim_of(conn: &Connection, id: SubmissionId) -> Result<Claim, Error> {
     let submission = submissions::load(conn, id)?;
-    let first: Option<(u64, u32)> = conn
-        .prepare_cached("SELECT block, idx FROM ledger WHERE challenge = ?1 AND hotkey = ?2 AND field = ?3")?
-        .query_row(params![submission.challenge, submission.hotkey.to_string(), submission.field], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .optional()?;
     let salt: Option<Digest> = submission.salt.as_ref().and_then(|salt| salt.parse().ok());
-    let ledger = first.zip(salt).zip(submission.upload_block).map(|(((block, index), salt), upload_block)| LedgerRow {
-        committed: Priority { block, index },
+    // What was committed in the open binds its content by itself; there is nothing to be opened again.
+    let is_sealed = submission.field.parse::<Sealed>().is_ok();
+    let ledger = salt.filter(|_| is_sealed).zip(submission.upload_block).map(|(salt, upload_block)| LedgerRow {
+        committed: submission.committed,
         text: submission.field.clone(),
         salt,
         upload_block,

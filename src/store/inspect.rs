@@ -37,7 +37,7 @@ pub fn inspect(dir: &Path) -> Result<Option<Inspection>, Error> {
     }
     let connection = open_reader(&path)?;
     check_owner(&connection, &path)?;
-    in_snapshot(&connection, |snapshot| look(snapshot, &path)).map(Some)
+    in_snapshot(&connection, |snapshot| examine(snapshot, &path)).map(Some)
 }
 
 /// Reads this data directory's database at one moment, beside a running appliance too; `None` when there is none yet.
@@ -62,7 +62,7 @@ pub fn glance<T, E: From<Error>>(
     .map(Some)
 }
 
-fn look(connection: &Connection, path: &Path) -> Result<Inspection, Error> {
+fn examine(connection: &Connection, path: &Path) -> Result<Inspection, Error> {
     let version = migrate::check(connection)?;
     let mut select = connection.prepare(&format!("PRAGMA quick_check({COMPLAINTS_MAX})"))?;
     let found = select.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;

@@ -32,6 +32,7 @@ migrations![
     (4, "0004_registrations"),
     (5, "0005_ways"),
     (6, "0006_snapshots"),
+    (7, "0007_ledger"),
 ];
 
 /// Brings a database up to date.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Opens, Profile, fields::no_options, limits};
+use super::{Opens, Profile, Source, fields::no_options, limits};
 use crate::config::{
     Error,
     error::{PROFILE_INVALID, PROFILE_PART},
@@ -107,6 +107,7 @@ impl Profile {
             );
             return Err(self.mistake(PROFILE_INVALID, &[Key("intake"), Key("artifact_within_blocks")], what));
         }
+        self.check_intake()?;
         let every = [Key("run"), Key("every_blocks")];
         if self.run.opens != Opens::Blocks && self.document().has(&every) {
             let what = "every_blocks only counts with opens = \"blocks\"".to_owned();
@@ -133,6 +134,34 @@ impl Profile {
             }
         }
         Ok(())
+    }
+}
+
+impl Profile {
+    /// What the keys of `[intake]` need of one another.
+    fn check_intake(&self) -> Result<(), Error> {
+        let intake = &self.intake;
+        let wrong = |key, what: &str| {
+            let way = [Step::Key("intake"), Step::Key(key)];
+            Err(self.mistake(PROFILE_INVALID, &way, what.to_owned()))
+        };
+        match (intake.source, &intake.pattern) {
+            (Source::Sealed, Some(_)) => {
+                return wrong("pattern", "pattern only counts with a source other than sealed");
+            }
+            (Source::Plain | Source::Revealed, None) => {
+                return wrong("source", "a source other than sealed needs a pattern");
+            }
+            _ => {}
+        }
+        if intake.ledger_from_block > 0 && !intake.one_per_hotkey {
+            return wrong("ledger_from_block", "ledger_from_block only counts with one_per_hotkey = true");
+        }
+        match (intake.fee_rao, intake.fee_to) {
+            (1.., None) => wrong("fee_rao", "a fee needs fee_to, who is paid"),
+            (0, Some(_)) => wrong("fee_to", "fee_to only counts with a fee_rao above 0"),
+            _ => Ok(()),
+        }
     }
 }
 

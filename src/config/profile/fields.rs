@@ -79,6 +79,11 @@ pub(super) const fn default_uploads() -> u32 {
     12
 }
 
+/// A day of the real chain.
+pub(super) const fn default_fee_within() -> u64 {
+    7_200
+}
+
 pub(super) const fn default_lease() -> u64 {
     60_000
 }

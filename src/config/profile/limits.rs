@@ -10,6 +10,10 @@ pub const STAGES: usize = 16;
 pub const ARTIFACT_BYTES: u64 = 4 * 1024 * 1024 * 1024 * 1024;
 /// Blocks of any window: about four months.
 pub const BLOCKS: u64 = 1_000_000;
+/// The number of any block: what SQLite and JSON hold exactly.
+pub const BLOCK_NUMBER: u64 = 1 << 52;
+/// Rao of a fee: a thousand units of the chain's currency, far beyond what anybody would pay to hand something in.
+pub const FEE_RAO: u64 = 1_000_000_000_000;
 /// Blocks that a run waits for its seed: nodes forget the state of older blocks.
 pub const SEED_DELAY_BLOCKS: u64 = 200;
 /// Uploads of one hotkey in an hour: one a second.

@@ -6,6 +6,7 @@
 mod check;
 mod fields;
 pub mod limits;
+pub mod pattern;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,10 @@ use std::{collections::BTreeSet, fmt, path::Path, str::FromStr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::check::{Catalog, Part};
+pub use self::{
+    check::{Catalog, Part},
+    pattern::Pattern,
+};
 use super::{
     Error, Place,
     error::{PROFILE_INVALID, PROFILE_SYNTAX, PROFILE_UNKNOWN_KEY},
@@ -22,7 +26,11 @@ use super::{
     place::{Document, Step, hint, unknown_in},
     read_text,
 };
-use crate::{fault::Code, ids::Digest, limits::CONFIG_FILE_BYTES};
+use crate::{
+    fault::Code,
+    ids::{Digest, Hotkey},
+    limits::CONFIG_FILE_BYTES,
+};
 
 /// The profile that is served when no other is named.
 pub const EMBEDDED_DEFAULT: &str = "quickstart";
@@ -106,6 +114,50 @@ pub struct Intake {
         deserialize_with = "fields::bounded_u32::<_, 1, { limits::UPLOADS_PER_HOUR }>"
     )]
     pub uploads_per_hour: u32,
+    /// Where a commitment's text stands.
+    #[serde(default)]
+    pub source: Source,
+    /// How that text is taken apart; only where it is not our sealed form.
+    pub pattern: Option<Pattern>,
+    /// Whether a hotkey is done with once a submission of it was evaluated.
+    #[serde(default)]
+    pub one_per_hotkey: bool,
+    /// With `one_per_hotkey`: whoever committed up to this block is done with too; 0 for nobody.
+    #[serde(default, deserialize_with = "fields::bounded::<_, 0, { limits::BLOCK_NUMBER }>")]
+    pub ledger_from_block: u64,
+    /// What an upload costs, in rao; 0 for nothing.
+    #[serde(default, deserialize_with = "fields::bounded::<_, 0, { limits::FEE_RAO }>")]
+    pub fee_rao: u64,
+    /// Who is paid.
+    pub fee_to: Option<Hotkey>,
+    /// How many blocks ago a payment may have been made.
+    #[serde(default = "fields::default_fee_within", deserialize_with = "fields::bounded::<_, 1, { limits::BLOCKS }>")]
+    pub fee_within_blocks: u64,
+}
+
+/// Where the text of a commitment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// In a plain field, as a seal of ours that the upload opens.
+    #[default]
+    Sealed,
+    /// In a plain field, in the open.
+    Plain,
+    /// Behind a time lock that the chain opens; it counts from the block in which it did.
+    Revealed,
+}
+
+impl Source {
+    /// The word in profiles, tables and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Plain => "plain",
+            Self::Revealed => "revealed",
+        }
+    }
 }
 
 /// What closes a run.
