@@ -22,7 +22,7 @@ use crate::{
 /// Numbers of a salt: 128 bits, which nobody guesses.
 const SALT_LENGTH: usize = 8;
 /// Reveals of one vector that are signed: each lives for 32 blocks, and an epoch for 360.
-const REVEALS_MAX: u32 = 16;
+pub(super) const REVEALS_MAX: u32 = 16;
 
 /// The commit is gone, and its weights do not stand.
 pub(super) const REVEAL_DROPPED: Code = Code::new(

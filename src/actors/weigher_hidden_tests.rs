@@ -19,9 +19,9 @@ use crate::{
 
 const TEMPO: u32 = 20;
 /// Blocks in which everything that is waited for must have happened: several epochs.
-const BLOCKS_MAX: u32 = 5 * TEMPO;
+const BLOCKS_MAX: u32 = 10 * TEMPO;
 
-async fn hidden(hiding: Hiding) -> Scene {
+async fn hiding_subnet(hiding: Hiding) -> Scene {
     hidden_on(devnet::Options::default(), hiding).await
 }
 
@@ -83,7 +83,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sealed_weights_are_confirmed_when_the_chain_has_opened_them() {
-    let scene = hidden(Hiding::Auto).await;
+    let scene = hiding_subnet(Hiding::Auto).await;
     assert!(scene.look().await.unwrap(), "decided");
     let decided = scene.stored(1).await.sending;
     assert_eq!(decided.way, Way::Timelocked);
@@ -115,7 +115,7 @@ async fn sealed_weights_are_confirmed_when_the_chain_has_opened_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_hidden_by_hash_are_revealed_in_their_epoch() {
-    let scene = hidden(Hiding::Hash).await;
+    let scene = hiding_subnet(Hiding::Hash).await;
     scene.until(&["committed"]).await;
     let committed = scene.stored(1).await;
     assert_eq!((committed.sending.way, committed.sending.salt.len()), (Way::Hash, 8));
@@ -142,7 +142,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_chain_drops_without_a_word_is_told_and_set_again_after_the_rate_limit() {
-    let scene = hidden(Hiding::Auto).await;
+    let scene = hiding_subnet(Hiding::Auto).await;
     let limit = u64::from(2 * TEMPO);
     scene.control("dev_failNext", json!(["reveal_dropped", 1])).await;
     scene.until(&["committed"]).await;
@@ -162,7 +162,7 @@ async fn what_the_chain_drops_without_a_word_is_told_and_set_again_after_the_rat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missed_reveal_is_our_own_trouble() {
-    let scene = hidden(Hiding::Hash).await;
+    let scene = hiding_subnet(Hiding::Hash).await;
     scene.until(&["committed"]).await;
     scene.blocks(2 * TEMPO + 3).await;
     assert!(scene.look().await.unwrap());
@@ -178,7 +178,7 @@ async fn a_missed_reveal_is_our_own_trouble() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reveal_that_fails_or_is_lost_is_signed_again_while_its_epoch_lasts() {
-    let scene = hidden(Hiding::Hash).await;
+    let scene = hiding_subnet(Hiding::Hash).await;
     scene.until(&["committed"]).await;
     // The next signed extrinsic is the reveal.
     scene.control("dev_failNext", json!(["call_failed", 1])).await;
@@ -188,8 +188,23 @@ async fn a_reveal_that_fails_or_is_lost_is_signed_again_while_its_epoch_lasts() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reveal_that_never_has_an_effect_is_given_up() {
+    let scene = hiding_subnet(Hiding::Hash).await;
+    scene.set("tempo", 6 * TEMPO).await;
+    scene.blocks(3).await;
+    scene.until(&["committed"]).await;
+    scene.set("weights_set_rate_limit", 100 * TEMPO).await;
+    scene.control("dev_failNext", json!(["call_failed", hidden::REVEALS_MAX])).await;
+    scene.until(&["dropped"]).await;
+    let dropped = scene.stored(1).await;
+    assert!(dropped.detail.as_ref().unwrap().contains("weights_reveal_missed"), "{dropped:?}");
+    assert_eq!(scene.pipeline.reveals_of(1).await.unwrap(), hidden::REVEALS_MAX);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commit_reveal_switched_between_decision_and_send_changes_the_way() {
-    let scene = hidden(Hiding::Auto).await;
+    let scene = hiding_subnet(Hiding::Auto).await;
     let code = |vector: &StoredVector| vector.detail.as_ref().unwrap().contains("weights_way_changed");
     assert!(scene.look().await.unwrap(), "decided, sealed");
     scene.set("commit_reveal_weights_enabled", false).await;
@@ -225,7 +240,7 @@ async fn commit_reveal_switched_between_decision_and_send_changes_the_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_a_fork_takes_away_is_sent_again_once() {
     for keep in [false, true] {
-        let scene = hidden(Hiding::Auto).await;
+        let scene = hiding_subnet(Hiding::Auto).await;
         scene.look().await.unwrap();
         scene.look().await.unwrap();
         scene.blocks(1).await;
@@ -241,7 +256,7 @@ async fn a_commit_that_a_fork_takes_away_is_sent_again_once() {
 async fn a_submission_that_is_lost_or_unanswered_is_repeated() {
     for kind in ["submit_lost", "submit_unanswered", "submit_refused"] {
         for hiding in [Hiding::Timelocked, Hiding::Hash] {
-            let scene = hidden(hiding).await;
+            let scene = hiding_subnet(hiding).await;
             assert!(scene.look().await.unwrap());
             scene.control("dev_failNext", json!([kind, 1])).await;
             scene.until(&["confirmed"]).await;
@@ -254,7 +269,7 @@ async fn a_submission_that_is_lost_or_unanswered_is_repeated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_key_that_rises_after_the_commit_costs_one_reveal() {
-    let scene = hidden(Hiding::Auto).await;
+    let scene = hiding_subnet(Hiding::Auto).await;
     scene.until(&["committed"]).await;
     scene.set("weights_version_key", 5).await;
     scene.until(&["dropped", "confirmed"]).await;
@@ -277,7 +292,7 @@ async fn a_plain_vector_under_an_old_version_key_is_decided_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_permit_or_stake_nothing_is_committed() {
-    let scene = hidden(Hiding::Auto).await;
+    let scene = hiding_subnet(Hiding::Auto).await;
     let bob = key("//Bob").account();
     scene.control("dev_setPermit", json!([scene.netuid, bob, false, 0])).await;
     scene.blocks(3).await;
@@ -307,7 +322,7 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_mechanism_has_weights_and_a_rate_limit_of_its_own() {
     for hiding in [Hiding::Timelocked, Hiding::Hash] {
-        let mut scene = hidden(hiding).await;
+        let mut scene = hiding_subnet(hiding).await;
         scene.until(&["confirmed"]).await;
         scene.policy.mechanism = 1;
         assert_eq!(scene.set_by_bob().await, BTreeMap::new());
@@ -348,7 +363,7 @@ async fn a_stop_at_any_point_commits_once_and_loses_no_reveal() {
         let is_hash = hiding == Hiding::Hash;
         let points = before.iter().chain(reveal.iter().filter(|_point| is_hash)).chain(&after);
         for point in points {
-            let scene = hidden(hiding).await;
+            let scene = hiding_subnet(hiding).await;
             scene.set("weights_set_rate_limit", 5).await;
             scene.blocks(8).await;
             scene.stop_at(*point).await;
@@ -363,7 +378,7 @@ async fn a_stop_at_any_point_commits_once_and_loses_no_reveal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_while_a_drop_is_told_tells_it_once() {
     for point in [Point::DropFound, Point::DropRecorded] {
-        let scene = hidden(Hiding::Auto).await;
+        let scene = hiding_subnet(Hiding::Auto).await;
         scene.control("dev_failNext", json!(["reveal_dropped", 1])).await;
         scene.stop_at(point).await;
         scene.until(&["dropped", "confirmed"]).await;
@@ -374,7 +389,7 @@ async fn a_stop_while_a_drop_is_told_tells_it_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_long_after_the_reveal_finds_what_stands() {
-    let scene = hidden(Hiding::Auto).await;
+    let scene = hiding_subnet(Hiding::Auto).await;
     scene.look().await.unwrap();
     scene.look().await.unwrap();
     assert_eq!(scene.states().await, ["decided"]);
@@ -386,7 +401,7 @@ async fn a_restart_long_after_the_reveal_finds_what_stands() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_by_hand_take_the_same_way() {
-    let scene = hidden(Hiding::Auto).await;
+    let scene = hiding_subnet(Hiding::Auto).await;
     let weigher = scene.weigher("//Bob", None);
     let ground = weigher.ground(scene.netuid).await.unwrap();
     assert_eq!(ground.way, Way::Timelocked);
@@ -419,7 +434,7 @@ async fn the_later_runtime_takes_every_way_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reveal_several_epochs_later_is_waited_for() {
     for hiding in [Hiding::Timelocked, Hiding::Hash] {
-        let scene = hidden(hiding).await;
+        let scene = hiding_subnet(hiding).await;
         scene.set("commit_reveal_weights_interval", 3).await;
         scene.blocks(3).await;
         scene.until(&["committed"]).await;
@@ -432,7 +447,7 @@ async fn a_reveal_several_epochs_later_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sealed_for_another_beacon_goes_by_our_clock_and_is_dropped() {
-    let mut scene = hidden(Hiding::Auto).await;
+    let mut scene = hiding_subnet(Hiding::Auto).await;
     scene.policy.beacon = Beacon::Quicknet;
     let now_s = || u64::try_from(scene.pipeline.clock().now_ms()).unwrap() / 1000;
     let before_s = now_s();
@@ -454,7 +469,7 @@ async fn what_is_sealed_for_another_beacon_goes_by_our_clock_and_is_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_epochs_nothing_is_hidden() {
     for hiding in [Hiding::Timelocked, Hiding::Hash] {
-        let scene = hidden(hiding).await;
+        let scene = hiding_subnet(hiding).await;
         scene.until(&["committed"]).await;
         scene.set("tempo", 0).await;
         scene.blocks(3).await;
