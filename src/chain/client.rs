@@ -27,8 +27,9 @@ use crate::{
 
 /// Wait for one request by default: public endpoints answer a large read in one or two seconds.
 const REQUEST_TIMEOUT_MS: u64 = 20_000;
-/// Storage keys of one request: an answer of 512 entries stays well below a megabyte for what we read.
-const KEYS_PER_REQUEST: usize = 512;
+/// Storage keys of one request: an answer of 1024 entries stays below a megabyte for what we read, and all of what
+/// hangs from the 256 hotkeys of a subnet comes at once.
+const KEYS_PER_REQUEST: usize = 1024;
 /// Requests of one batch that are under way together.
 const REQUESTS_TOGETHER: usize = 4;
 /// Storage keys of one page of a list: the most that a node hands out.

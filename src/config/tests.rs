@@ -272,3 +272,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn each_network_has_its_nodes_its_archive_and_its_first_block() {
+    let of = |text: &str| from_file(text).expect("it is right").settings;
+    let first = |settings: &Settings| settings.genesis().map(|genesis| genesis.short());
+    let finney = of("[network]\nname = \"finney\"\nendpoints = [\"ws://10.0.0.1:9944\"]\n");
+    assert_eq!(finney.endpoints(), ["ws://10.0.0.1:9944"]);
+    assert_eq!(finney.archive_endpoints(), ["wss://archive.chain.opentensor.ai:443"]);
+    assert_eq!(first(&finney).as_deref(), Some("2f0555cc76fc"));
+    let archive = of("[network]\nname = \"archive\"\n");
+    assert_eq!((archive.archive_endpoints(), first(&archive)), (Vec::new(), first(&finney)));
+    let test = of("[network]\nname = \"test\"\narchive_endpoints = [\"wss://a.example\", \"ws://b\"]\n");
+    assert_eq!((test.archive_endpoints().len(), first(&test).as_deref()), (2, Some("8f9cf856bf55")));
+    for name in ["devnet", "local", "ws://10.0.0.1:9944"] {
+        let other = of(&format!("[network]\nname = \"{name}\"\n"));
+        assert_eq!((other.archive_endpoints(), other.genesis()), (Vec::new(), None), "{name}");
+    }
+    for digits in ["ab".repeat(32), format!("0x{}", "ab".repeat(32))] {
+        let pinned = of(&format!("[network]\nname = \"finney\"\ngenesis = \"{digits}\"\n"));
+        assert_eq!(first(&pinned).as_deref(), Some("abababababab"));
+    }
+    for wrong in ["ab".repeat(31), "zz".repeat(32), "ab".repeat(33)] {
+        let (code, words) = refused(from_file(&format!("[network]\ngenesis = \"{wrong}\"\n")));
+        assert_eq!(code, "settings_invalid");
+        assert!(words.contains("is not a hash"), "{words}");
+    }
+}

@@ -76,6 +76,7 @@ pub struct Prometheus {
 
 /// A call that the devnet executes.
 #[derive(Debug, Clone)]
+#[allow(clippy::enum_variant_names, reason = "one of the calls is named `start_call`")]
 pub enum Call {
     SetWeights { netuid: u16, mecid: u8, dests: Vec<u16>, weights: Vec<u16>, version_key: u64 },
     BatchSetWeights(weights::Batch),

@@ -15,7 +15,7 @@ async fn happen(node: &Node, netuid: u16, number: u64) {
         // From the sixteenth on each takes the place of another.
         1 => drop(node.control("dev_register", json!([netuid, key(number), key(number / 2)])).await),
         2 if number > 9 => {
-            let stake = json!([netuid, key(number - 1), number % 2 == 0, number * 1_000_000_000]);
+            let stake = json!([netuid, key(number - 1), number.is_multiple_of(2), number * 1_000_000_000]);
             drop(node.control("dev_setPermit", stake).await);
         }
         _ => node.blocks(1).await,

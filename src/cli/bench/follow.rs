@@ -18,7 +18,7 @@ use crate::{
     chain::{Client, Keypair, Options as ChainOptions},
     cli::{
         Failure,
-        devnet::Controls,
+        devnet::{Controls, stop_signal},
         exit::{ENDED, answer, note, table},
     },
     pipeline::{Challenges, Pipeline, points::Points},
@@ -123,8 +123,13 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     let token = CancellationToken::new();
     let follower = Follower::new(client, NETUID, pipeline.clone(), facts).run(token.clone());
     let now_ns = stopwatch();
+    // Whoever stops this stops the devnet too.
+    let stop = stop_signal()?;
     let driven = async {
-        let looks = drive(context, args.blocks, &devnet, &controls, &seen).await;
+        let looks = tokio::select! {
+            looks = drive(context, args.blocks, &devnet, &controls, &seen) => looks,
+            () = stop => Err(ENDED.because("it was told to stop").into()),
+        };
         token.cancel();
         looks
     };
