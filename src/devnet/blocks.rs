@@ -105,7 +105,6 @@ mod tests {
         assert!(blocks.get(1).is_some() && !whole(last - limits::BODY_BLOCKS));
         assert!(whole(last - limits::BODY_BLOCKS + 1) && whole(last));
         assert_eq!((blocks.hash_of(last + 1), blocks.was(&[9; 32])), (None, false));
-        let mut blocks = blocks;
         blocks.truncate(last - 2);
         assert_eq!(blocks.last().header.number, last - 2);
         assert_eq!(blocks.number_of(&block(last).hash), None);
