@@ -95,7 +95,7 @@ pub enum Call {
     AddStake(stake::Wanted),
     RemoveStake(stake::Wanted),
     RegisterNetwork { hotkey: [u8; 32], identity: Option<Vec<u8>> },
-    StartCall { netuid: u16 },
+    StartSubnet { netuid: u16 },
     SetTempo { netuid: u16, tempo: u16 },
     TriggerEpoch { netuid: u16 },
     SwapHotkey(Swap),
@@ -126,7 +126,7 @@ impl Call {
             Self::Admin { .. } | Self::SetMaxSpace(_) => false,
             Self::BurnedRegister { .. } | Self::Transfer { .. } | Self::TransferAll { .. } | Self::Remark => true,
             Self::AddStake(_) | Self::RemoveStake(_) | Self::SwapHotkey(_) => true,
-            Self::RegisterNetwork { .. } | Self::StartCall { .. } => true,
+            Self::RegisterNetwork { .. } | Self::StartSubnet { .. } => true,
             Self::SetTempo { .. } | Self::TriggerEpoch { .. } => true,
             Self::ChangeProxy { .. } | Self::RemoveProxies => true,
             Self::Proxy { call, .. } => call.pays(),
@@ -344,7 +344,7 @@ fn owning(call: &str, arguments: &mut Arguments<'_, '_, '_>) -> Result<Call, Tro
                 identity.split_first().filter(|(some, _)| **some == 1).map(|(_, identity)| identity.to_vec());
             Ok(Call::RegisterNetwork { hotkey, identity })
         }
-        "start_call" => Ok(Call::StartCall { netuid: arguments.next()? }),
+        "start_call" => Ok(Call::StartSubnet { netuid: arguments.next()? }),
         "set_tempo" => Ok(Call::SetTempo { netuid: arguments.next()?, tempo: arguments.next()? }),
         "trigger_epoch" => Ok(Call::TriggerEpoch { netuid: arguments.next()? }),
         _ => Err(Trouble::NotImplemented),

@@ -253,7 +253,7 @@ impl<'a> World<'a> {
             Call::RegisterNetwork { hotkey, identity } => {
                 network::register(world, origin.signer()?, hotkey, identity.as_deref())
             }
-            Call::StartCall { netuid } => network::start(world, origin.signer()?, *netuid),
+            Call::StartSubnet { netuid } => network::start(world, origin.signer()?, *netuid),
             Call::SetTempo { netuid, tempo } => network::set_tempo(world, origin.signer()?, *netuid, *tempo),
             Call::TriggerEpoch { netuid } => network::trigger(world, origin.signer()?, *netuid),
             Call::SwapHotkey(given) => swap::swap(world, origin.signer()?, given),
@@ -319,5 +319,7 @@ fn sudo(world: &mut World<'_>, signer: [u8; 32], call: &Call) -> Done {
 mod commit_tests;
 #[cfg(test)]
 mod owner_tests;
+#[cfg(test)]
+mod pool_tests;
 #[cfg(test)]
 mod tests;

@@ -174,9 +174,9 @@ fn a_subnet_is_bought_and_started_and_the_next_one_is_dearer() {
     let wanted = stake::Wanted { hotkey: [6; 32], netuid: 1, rao: 5_000_000, limit: None };
     let stake = Call::AddStake(wanted);
     assert_eq!(error_of(attempt(&chain, dave(), &stake)), "SubtokenDisabled");
-    assert_eq!(error_of(attempt(&chain, alice(), &Call::StartCall { netuid: 1 })), "BadOrigin");
-    execute(&mut chain, dave(), &Call::StartCall { netuid: 1 });
-    let again = attempt(&chain, dave(), &Call::StartCall { netuid: 1 });
+    assert_eq!(error_of(attempt(&chain, alice(), &Call::StartSubnet { netuid: 1 })), "BadOrigin");
+    execute(&mut chain, dave(), &Call::StartSubnet { netuid: 1 });
+    let again = attempt(&chain, dave(), &Call::StartSubnet { netuid: 1 });
     assert_eq!(error_of(again), "FirstEmissionBlockNumberAlreadySet");
     attempt(&chain, dave(), &stake).unwrap();
 }

@@ -53,7 +53,7 @@ impl Kind {
             Self::Staking => stakes,
             Self::Registration => matches!(call, Call::BurnedRegister { .. }),
             Self::SwapHotkey => matches!(call, Call::SwapHotkey { .. }),
-            Self::SubnetLeaseBeneficiary => matches!(call, Call::StartCall { .. } | Call::Admin { .. }),
+            Self::SubnetLeaseBeneficiary => matches!(call, Call::StartSubnet { .. } | Call::Admin { .. }),
             Self::Senate | Self::Triumvirate | Self::Governance | Self::RootWeights => false,
             Self::ChildKeys | Self::SudoUncheckedSetCode | Self::RootClaim => false,
         }
