@@ -60,6 +60,17 @@ pub enum Error {
     Pipeline(#[from] pipeline::Error),
 }
 
+impl Error {
+    /// The failure as it is recorded.
+    #[must_use]
+    pub fn fault(&self) -> crate::fault::Fault {
+        match self {
+            Self::Chain(source) => source.fault(),
+            Self::Pipeline(source) => source.fault(),
+        }
+    }
+}
+
 /// The follower actor.
 pub struct Follower {
     client: Client,

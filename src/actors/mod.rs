@@ -16,7 +16,7 @@ mod tasks;
 mod weigher;
 mod worker;
 
-pub use follower::{Facts, Follower};
+pub use follower::{Error as FollowError, Facts, Follower};
 pub use keeper::keep_runs;
 pub use ranker::rank;
 pub use reading::{Rescanned, rescan};

@@ -138,7 +138,11 @@ impl Gate {
         let artifact = parsed_hex(&header, headers::ARTIFACT, "64 lower-case hex digits").map(Digest)?;
         let salt = parsed_hex(&header, headers::SALT, "64 lower-case hex digits")?;
         let size_bytes = decimal(&header, headers::SIZE)?;
-        self.read(&header, Subject::Upload { challenge, artifact, salt, size_bytes })
+        // Any spelling is read; signed is the one that it is written in.
+        let payment = header(headers::PAYMENT)
+            .map(|text| text.parse().map_err(|_source| malformed(headers::PAYMENT, "a payment as BLOCK:HASH")))
+            .transpose()?;
+        self.read(&header, Subject::Upload { challenge, artifact, salt, size_bytes, payment })
     }
 
     /// Reads any other signed request from its headers. Method and path are those of the request itself, `body` is
@@ -294,8 +298,38 @@ mod tests {
                 artifact: Digest([0x22; 32]),
                 salt: [0x33; 32],
                 size_bytes: 12_345,
+                payment: None,
             },
         }
+    }
+
+    /// The same upload with a payment in the block whose hash ends with these digits.
+    fn paid_for(mut statement: Statement, block: &str, digits: &str) -> Statement {
+        let block = format!("{:0>64}", block.trim_start_matches("0x"));
+        let name = format!("0x{block}:{}", digits.repeat(32)).parse().unwrap();
+        if let Subject::Upload { payment, .. } = &mut statement.subject {
+            *payment = Some(name);
+        }
+        statement
+    }
+
+    #[test]
+    fn a_payment_is_signed_and_read_in_any_spelling() {
+        let statement = paid_for(statement(NOW_MS), "17", "ab");
+        let mut headers = sent(&statement);
+        assert_eq!(outcome(&gate(), &headers, &Memory::default()), Ok(statement.clone()));
+        let shouted = headers[headers::PAYMENT].to_uppercase().replace("0X", "0x");
+        headers.insert(headers::PAYMENT, shouted);
+        assert_eq!(outcome(&gate(), &headers, &Memory::default()), Ok(statement));
+        for other in ["17", "17:zz"] {
+            headers.insert(headers::PAYMENT, other.to_owned());
+            assert!(matches!(outcome(&gate(), &headers, &Memory::default()), Err(Error::Malformed { .. })), "{other}");
+        }
+        // Whoever takes it away, or puts another one there, breaks the signature.
+        headers.insert(headers::PAYMENT, format!("18:{}", "ab".repeat(32)));
+        assert_eq!(outcome(&gate(), &headers, &Memory::default()), Err(Error::Signature));
+        headers.remove(headers::PAYMENT);
+        assert_eq!(outcome(&gate(), &headers, &Memory::default()), Err(Error::Signature));
     }
 
     fn alice() -> Keypair {
@@ -325,6 +359,10 @@ mod tests {
             "ab".repeat(16)
         );
         assert_eq!(statement(NOW_MS).message(), expected);
+        // A payment is one more line.
+        let paid = paid_for(statement(NOW_MS), "0x0017", "aB");
+        let line = format!("size:12345\npayment:0x{}17:{}\nhotkey:", "0".repeat(62), "ab".repeat(32));
+        assert_eq!(paid.message(), expected.replace("size:12345\nhotkey:", &line));
         let subject = Subject::Request { method: "POST".into(), path: "/v1/x?a=b".into(), body: Digest([0; 32]) };
         let message = Statement { subject, ..statement(NOW_MS) }.message();
         assert!(message.starts_with("waag-request-1\ngenesis:11"));

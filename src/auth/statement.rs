@@ -5,7 +5,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    chain::{Keypair, Slug},
+    chain::{Keypair, PaymentName, Slug},
     ids::{Digest, Entropy, Hotkey},
 };
 
@@ -27,6 +27,8 @@ pub mod headers {
     pub const SALT: &str = "waag-salt";
     /// Uploads: bytes of the body.
     pub const SIZE: &str = "waag-size";
+    /// Uploads that cost something: the payment, as `BLOCK:HASH`.
+    pub const PAYMENT: &str = "waag-payment";
 }
 
 /// First line of a signed upload.
@@ -75,6 +77,8 @@ pub enum Subject {
         salt: [u8; 32],
         /// The artifact's size.
         size_bytes: u64,
+        /// What was paid for it, where the challenge takes a fee.
+        payment: Option<PaymentName>,
     },
     /// Any other request.
     Request {
@@ -114,9 +118,11 @@ impl Statement {
             Subject::Request { .. } => REQUEST_TAG,
         };
         let about = match subject {
-            Subject::Upload { challenge, artifact, salt, size_bytes } => {
+            Subject::Upload { challenge, artifact, salt, size_bytes, payment } => {
                 let salt = hex::encode(salt);
-                format!("challenge:{challenge}\nartifact:{artifact}\nsalt:{salt}\nsize:{size_bytes}")
+                // Without a payment there is no line: such an upload is signed as it always was.
+                let payment = payment.map_or_else(String::new, |payment| format!("\npayment:{payment}"));
+                format!("challenge:{challenge}\nartifact:{artifact}\nsalt:{salt}\nsize:{size_bytes}{payment}")
             }
             Subject::Request { method, path, body } => format!("method:{method}\npath:{path}\nbody:{body}"),
         };
@@ -137,13 +143,14 @@ impl Statement {
             (headers::NONCE, self.nonce.to_string()),
             (headers::SIGNATURE, hex::encode(signature)),
         ];
-        if let Subject::Upload { challenge, artifact, salt, size_bytes } = &self.subject {
+        if let Subject::Upload { challenge, artifact, salt, size_bytes, payment } = &self.subject {
             signed.extend([
                 (headers::CHALLENGE, challenge.to_string()),
                 (headers::ARTIFACT, artifact.to_string()),
                 (headers::SALT, hex::encode(salt)),
                 (headers::SIZE, size_bytes.to_string()),
             ]);
+            signed.extend(payment.map(|payment| (headers::PAYMENT, payment.to_string())));
         }
         signed
     }

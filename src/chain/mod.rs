@@ -13,6 +13,7 @@ mod error;
 mod follow;
 mod keypair;
 mod metagraph;
+mod payment;
 mod reads;
 mod revealed;
 mod rpc;
@@ -27,6 +28,8 @@ mod weights;
 mod client_tests;
 #[cfg(test)]
 mod devnet_tests;
+#[cfg(test)]
+mod payment_tests;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
@@ -45,6 +48,7 @@ pub use error::Error;
 pub use follow::{Followed, Follower};
 pub use keypair::{KeyError, Keypair, verify};
 pub use metagraph::{Metagraph, Neuron};
+pub use payment::{BlockName, NotAPayment, PaymentName, Receipt, Traced, Transfer};
 pub use reads::BlockNews;
 pub use sealed::{SealError, Sealed, Slug, merge_fields};
 pub use sign::{ERA_BLOCKS, Found, Outcome, Signed};

@@ -257,7 +257,7 @@ impl Client {
         Ok(self.weight_rules(netuid, at).await?.burn_rao)
     }
 
-    async fn stored<T: DecodeAsType>(
+    pub(super) async fn stored<T: DecodeAsType>(
         &self,
         item: Item,
         parts: impl IntoEncodableValues,

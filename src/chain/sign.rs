@@ -37,6 +37,8 @@ const POLL_MS_MAX: u64 = 3_000;
 const POLLS_PER_SUBMIT: u32 = 8;
 /// Failed looks in a row before waiting is given up; the stored bytes stay good.
 const FAILED_POLLS_MAX: u32 = 20;
+/// Looks at the pool before a call of the same key is waited for no longer: three blocks of the real chain.
+const SETTLE_LOOKS: u32 = 17;
 /// Block bodies that are fetched together.
 const BODIES_TOGETHER: usize = 4;
 
@@ -206,6 +208,27 @@ impl Client {
         let answer = self.methods().system_account_next_index(&AccountId32(account.0)).await;
         let nonce = answer.map_err(|source| Error::from_rpc("system_accountNextIndex", source))?;
         u32::try_from(nonce).map_err(|source| Error::answer("a nonce", source))
+    }
+
+    /// The newest block once nothing that the account has signed waits in the node's pool any more: what is read there is
+    /// what the account's next call meets.
+    ///
+    /// # Errors
+    /// When the chain cannot be read, or something waits for longer than a few blocks.
+    pub async fn settled_head(&self, account: &Account) -> Result<BlockRef, Error> {
+        let mut wait_ms = POLL_MS;
+        let mut waited_ms = 0;
+        for _look in 0..SETTLE_LOOKS {
+            let best = self.best_head().await?;
+            let (next, there) = futures::try_join!(self.next_nonce(account), self.account(account, best.hash))?;
+            if next <= there.nonce {
+                return Ok(best);
+            }
+            self.clock().sleep(Duration::from_millis(wait_ms)).await;
+            waited_ms += wait_ms;
+            wait_ms = (wait_ms * 2).min(POLL_MS_MAX);
+        }
+        Err(Error::Timeout { method: "an earlier call of this key".to_owned(), after_ms: waited_ms })
     }
 
     /// Hands the bytes to the node. That they are in its pool already is success.

@@ -120,12 +120,14 @@ impl Appliance {
         let scheduler = Scheduler::new(slots(settings));
         let (facts, seen) = watch::channel(None);
         let (doors, door_facts) = watch::channel(None);
+        let (connection, connected) = watch::channel(None);
         let state = server::State {
             pipeline: pipeline.clone(),
             facts: door_facts,
             scheduler: scheduler.clone(),
             clock: Arc::clone(&context.clock),
             nonces_since_ms: if is_new { 0 } else { context.clock.now_ms() },
+            chain: connected,
         };
         let server = bound.start(state, &tasks);
         let own_chain = if start.dev { Some(OwnChain::start(context, settings).await?) } else { None };
@@ -141,7 +143,7 @@ impl Appliance {
         appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen, settings.weights.burn_uid);
         appliance.tell_doors(context, doors, seen.clone(), block_ms);
         appliance.keep_pace(settings, seen.clone());
-        appliance.follow(context, settings, &pipeline, hotkey, (facts, seen));
+        appliance.follow(context, settings, &pipeline, hotkey, connection, (facts, seen));
         Ok(appliance)
     }
 
@@ -209,6 +211,7 @@ impl Appliance {
         settings: &Settings,
         pipeline: &Pipeline,
         hotkey: Option<Arc<Keypair>>,
+        connection: watch::Sender<Option<Client>>,
         (facts, seen): (watch::Sender<Option<Facts>>, watch::Receiver<Option<Facts>>),
     ) {
         let policy = WeightPolicy {
@@ -225,6 +228,7 @@ impl Appliance {
         let (token, clock) = (self.tasks.token().clone(), Arc::clone(&context.clock));
         self.tasks.spawn_essential("chain follower", async move {
             let Some(client) = connect(options, clock, token.clone()).await else { return Ok(()) };
+            connection.send_replace(Some(client.clone()));
             match hotkey {
                 Some(hotkey) => {
                     let weigher =
@@ -273,6 +277,19 @@ impl Appliance {
         }
         failure.map_or(Ok(()), |failure| Err(ENDED.because(failure).into()))
     }
+}
+
+/// The pipeline alone, over the settings' data directory, which no appliance may be using.
+///
+/// # Errors
+/// When the data directory or a profile cannot be used.
+pub async fn pipeline(context: &Context, configured: &Configured) -> Result<Pipeline, Failure> {
+    let settings = configured.settings();
+    let kept = store::Options::from_settings(&settings.store).map_err(super::context::refused)?;
+    let store = Store::open(&settings.data_dir, kept).await.map_err(|error| error.fault())?;
+    let challenges = assemble(&configured.profiles, &parts(context, settings, &store)?)?;
+    let opened = Pipeline::open(store, Arc::clone(&context.clock), challenges, Points::default()).await;
+    opened.map_err(|error| error.fault().into())
 }
 
 async fn connect(options: chain::Options, clock: Arc<dyn Clock>, token: CancellationToken) -> Option<Client> {

@@ -170,6 +170,8 @@ pub enum Verb {
     Commit(super::commit::Args),
     /// Miner: check, commit and upload an artifact
     Publish(super::publish::Args),
+    /// Who committed what on chain, and whether it counts
+    Commitments(super::commitments::Args),
     /// What the appliance is doing, and your submissions there
     Status(super::status::Args),
     /// The whole story of one submission

@@ -41,6 +41,10 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     let configured = context.configured()?;
     let settings = configured.settings();
     let challenge = challenge(&configured, args.challenge.as_deref())?;
+    let profile = configured.profiles.iter().find(|profile| profile.slug.as_str() == challenge.as_str());
+    if profile.is_some_and(|profile| profile.intake.pattern.is_some()) {
+        return Err(miner::FOREIGN_FORM.because(format!("challenge `{challenge}`")).into());
+    }
     let hotkey = context.wallet(settings)?.hotkey()?;
     let client = context.chain(settings).await?;
     let netuid = settings.network.netuid;

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod check;
 pub mod codes;
 pub mod commit;
+pub mod commitments;
 pub mod completions;
 pub mod config;
 pub mod context;
@@ -80,6 +81,7 @@ async fn dispatch(context: &Context, verb: Verb) -> Outcome {
         Verb::Pack(args) => pack::run(context, &args),
         Verb::Check(args) => check::run(context, &args),
         Verb::Commit(args) => commit::run(context, &args).await,
+        Verb::Commitments(args) => commitments::run(context, &args).await,
         Verb::Publish(args) => publish::run(context, &args).await,
         Verb::Status(args) => status::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,

@@ -4,11 +4,17 @@ use std::path::PathBuf;
 
 use super::{
     Context, Failure, Outcome,
-    exit::{answer, note},
-    miner::{self, Commit, Publish},
+    exit::{answer, confirm, note},
+    miner::{self, Commit, Means, Publish},
     progress,
+    register::tao,
 };
-use crate::{chain::Slug, config::Profile, server::client::Client};
+use crate::{
+    chain::{self, Keypair, PaymentName, Slug, Wallet},
+    config::Profile,
+    intake::{Fee, payment_missing},
+    server::client::Client,
+};
 
 /// Arguments of `waag publish`.
 #[derive(Debug, Clone, clap::Args)]
@@ -17,6 +23,7 @@ Examples:
   waag publish my-policy.tar
   waag publish my-policy.tar --api https://subnet.example --wallet.name miner --wallet.hotkey h1
   waag publish my-policy.tar --skip-commit      after `waag commit`, upload only
+  waag publish my-policy.tar --pay              where an upload costs something: shows how much, asks, pays
 
 It checks the archive as the operator will, commits to it on chain unless that is done, waits until the commitment is \
 final, and uploads it signed by the hotkey. Interrupted at any point, the same line goes on where it was; done twice, \
@@ -36,6 +43,15 @@ pub struct Args {
     /// Send it without checking it here
     #[arg(long)]
     skip_checks: bool,
+    /// Pay what the upload costs with the wallet's coldkey, unless that was done before; it is shown and asked first
+    #[arg(long)]
+    pay: bool,
+    /// Pay without asking
+    #[arg(long, short, requires = "pay")]
+    yes: bool,
+    /// Upload with a payment that was made otherwise: the block, and the hash of its extrinsic
+    #[arg(long, value_name = "BLOCK:HASH", conflicts_with = "pay")]
+    payment: Option<PaymentName>,
     /// How long to come again while the appliance waits for the commitment to be final
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     patience: u64,
@@ -57,16 +73,31 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
             return Err(Failure::usage(format!("say which challenge with `--challenge`; {}", offered(&api).await?)));
         }
     };
-    let hotkey = context.wallet(settings)?.hotkey()?;
+    let wallet = context.wallet(settings)?;
+    let hotkey = wallet.hotkey()?;
     let chain = context.chain(settings).await?;
+    let commit = Commit {
+        netuid: settings.network.netuid,
+        challenge: &slug,
+        hotkey: &hotkey,
+        artifact: &args.bundle,
+        again: args.again,
+    };
+    let fee = fee_of(&profile);
+    let coldkey = match &fee {
+        Some(fee) => payer(context, args, fee, &wallet, &chain, &commit)?,
+        None => None,
+    };
+    let means = match (args.payment, &coldkey) {
+        (Some(name), _) => Means::Named(name),
+        (None, Some(coldkey)) => Means::Coldkey(coldkey),
+        (None, None) => Means::Stored,
+    };
     let what = Publish {
-        commit: Commit {
-            netuid: settings.network.netuid,
-            challenge: &slug,
-            hotkey: &hotkey,
-            artifact: &args.bundle,
-            again: args.again,
-        },
+        commit,
+        foreign_form: profile.intake.pattern.is_some(),
+        fee,
+        means,
         api: &api,
         checks: (!args.skip_checks).then_some(&profile),
         skip_commit: args.skip_commit,
@@ -79,6 +110,38 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         note(format_args!("`waag why {}` tells how it goes", published.submission));
     }
     Ok(())
+}
+
+fn fee_of(profile: &Profile) -> Option<Fee> {
+    let intake = &profile.intake;
+    intake.fee_to.map(|to| Fee { rao: intake.fee_rao, to, within_blocks: intake.fee_within_blocks })
+}
+
+/// The coldkey that pays, once its owner has said yes; `None` where nobody pays now. Nothing is committed before.
+fn payer(
+    context: &Context,
+    args: &Args,
+    fee: &Fee,
+    wallet: &Wallet,
+    chain: &chain::Client,
+    commit: &Commit<'_>,
+) -> Result<Option<Keypair>, Failure> {
+    let is_paid = args.payment.is_some() || miner::is_paid(&chain.genesis_hash(), commit)?;
+    if is_paid {
+        return Ok(None);
+    }
+    if !args.pay {
+        return Err(payment_missing(fee).fault.into());
+    }
+    let coldkey = wallet.coldkey()?;
+    let (amount, to) = (tao(fee.rao), fee.to);
+    if !context.json() {
+        note(format_args!("the upload costs {amount}, paid by {} to {to}", coldkey.account()));
+    }
+    if !args.yes {
+        confirm(&format!("pay {amount} for this upload?"))?;
+    }
+    Ok(Some(coldkey))
 }
 
 /// The challenge that was named, or the only one that the appliance serves, with the profile by which it judges.

@@ -111,6 +111,6 @@ fn named(configured: &Configured) -> &str {
 
 /// An amount for people.
 #[expect(clippy::cast_precision_loss, reason = "shown, never computed with")]
-fn tao(rao: u64) -> String {
+pub(super) fn tao(rao: u64) -> String {
     format!("τ{:.4}", rao as f64 / RAO)
 }

@@ -102,7 +102,8 @@ fn in_words(status: &Status) -> String {
         lines.push(format!("weights of block {}: {}{detail}", vector.block, vector.state));
     }
     if status.gap_blocks > 0 {
-        lines.push(format!("{} blocks of the chain could not be read", status.gap_blocks));
+        let gaps: Vec<String> = status.gaps.iter().map(|gap| format!("{}–{}", gap.from, gap.to)).collect();
+        lines.push(format!("{} blocks of the chain could not be read: {}", status.gap_blocks, gaps.join(", ")));
     }
     lines.push(format!("{} refusals, {} events", status.refusals, status.last_event));
     lines.join("\n")

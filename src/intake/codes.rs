@@ -136,6 +136,77 @@ pub const HOTKEY_REUSED: Code = Code::new(
     "register another hotkey and commit with that",
 );
 
+/// No payment is named.
+pub const PAYMENT_MISSING: Code = Code::new(
+    Class::Miner,
+    "payment_missing",
+    "the challenge takes a fee for an upload, and this one names no payment",
+    "`waag publish --pay` shows the amount, asks, pays and uploads; `--payment BLOCK:HASH` names one that was made",
+);
+/// The payment's block may still be replaced.
+pub const PAYMENT_NOT_FINAL: Code = Code::new(
+    Class::Miner,
+    "payment_not_final",
+    "the payment's block is not final yet",
+    "send the same upload again after the time that Retry-After names",
+);
+/// Another block stands where the payment was.
+pub const PAYMENT_NOT_CANONICAL: Code = Code::new(
+    Class::Miner,
+    "payment_not_canonical",
+    "the payment's block is not part of the chain: another block stands at its height",
+    "look for the payment in the finalized chain and name that block",
+);
+/// Nothing stands where the payment is said to be.
+pub const PAYMENT_NOT_FOUND: Code = Code::new(
+    Class::Miner,
+    "payment_not_found",
+    "there is no such extrinsic where the payment is said to stand",
+    "name the block that holds the extrinsic, and the extrinsic's own hash",
+);
+/// The payment is older than the profile allows.
+pub const PAYMENT_OLD: Code = Code::new(
+    Class::Miner,
+    "payment_too_old",
+    "the payment was made too many blocks ago",
+    "pay again with `waag publish --pay`; the profile's fee_within_blocks says how long a payment is good",
+);
+/// The extrinsic failed on chain.
+pub const PAYMENT_FAILED: Code = Code::new(
+    Class::Miner,
+    "payment_failed",
+    "the payment's extrinsic was included and failed, so that nothing was paid",
+    "see the chain's name for the failure, fund the coldkey, and pay again",
+);
+/// Somebody else signed.
+pub const PAYMENT_SIGNER: Code = Code::new(
+    Class::Miner,
+    "payment_signer",
+    "the payment was not signed by the coldkey that owned the hotkey in that block",
+    "pay with the hotkey's own coldkey",
+);
+/// The funds went to somebody else.
+pub const PAYMENT_ELSEWHERE: Code = Code::new(
+    Class::Miner,
+    "payment_elsewhere",
+    "no transfer of the payment's extrinsic goes from the hotkey's coldkey to whom the profile names",
+    "pay to the profile's fee_to; `waag publish --pay` does",
+);
+/// Too little was paid.
+pub const PAYMENT_SMALL: Code = Code::new(
+    Class::Miner,
+    "payment_too_small",
+    "the payment is less than the fee",
+    "pay at least the profile's fee_rao in one extrinsic",
+);
+/// A payment pays once.
+pub const PAYMENT_USED: Code = Code::new(
+    Class::Miner,
+    "payment_used",
+    "another submission was paid with this payment",
+    "pay once for each submission",
+);
+
 /// The codes of this room.
 pub const CODES: &[Code] = &[
     CHALLENGE_UNKNOWN,
@@ -157,4 +228,14 @@ pub const CODES: &[Code] = &[
     COMMITMENT_CHALLENGE_UNKNOWN,
     COMMITMENT_DUPLICATE,
     HOTKEY_REUSED,
+    PAYMENT_MISSING,
+    PAYMENT_NOT_FINAL,
+    PAYMENT_NOT_CANONICAL,
+    PAYMENT_NOT_FOUND,
+    PAYMENT_OLD,
+    PAYMENT_FAILED,
+    PAYMENT_SIGNER,
+    PAYMENT_ELSEWHERE,
+    PAYMENT_SMALL,
+    PAYMENT_USED,
 ];

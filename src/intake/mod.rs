@@ -7,16 +7,18 @@
 mod codes;
 mod commitments;
 mod facts;
+mod payment;
 mod upload;
 
 pub use codes::{
     BODY_LENGTH, CHAIN_BEHIND, CHAIN_UNREAD, CHALLENGE_UNKNOWN, CODES, COMMITMENT_CHALLENGE_UNKNOWN,
     COMMITMENT_DUPLICATE, COMMITMENT_MALFORMED, COMMITMENT_MISMATCH, COMMITMENT_NOT_FINAL, COMMITMENT_TOO_OLD,
-    HOTKEY_REUSED, HOTKEY_UNREGISTERED, LENGTH_REQUIRED, OTHER_ARTIFACT, SUBMISSION_CLOSED, UPLOAD_DIGEST,
-    UPLOAD_EMPTY, UPLOAD_TOO_LARGE, UPLOADS_TOO_MANY,
+    HOTKEY_REUSED, HOTKEY_UNREGISTERED, LENGTH_REQUIRED, OTHER_ARTIFACT, PAYMENT_MISSING, PAYMENT_OLD, PAYMENT_USED,
+    SUBMISSION_CLOSED, UPLOAD_DIGEST, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, UPLOADS_TOO_MANY,
 };
 pub use commitments::{Fact, Form, Forms, Reading, Refusal, Sighting, read_commitments};
 pub use facts::{ChainFacts, Registration};
+pub use payment::{Fee, Paid, check_payment, payment_missing, payment_used};
 pub use upload::{
     Body, Claim, Committed, Door, LookUp, Opened, Refused, chain_behind, chain_unread, check_declared, check_opening,
     check_rate, check_registered,

@@ -93,11 +93,11 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn new(code: Code, status: u16, detail: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, status: u16, detail: impl Into<String>) -> Self {
         Self { fault: code.because(detail), status, retry_after_s: None }
     }
 
-    const fn after(mut self, seconds: u64) -> Self {
+    pub(super) const fn after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }

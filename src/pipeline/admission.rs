@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{
     Error, Pipeline, hotkeys,
     life::{Event, Status},
+    payments::{self, Payment},
     points::Point,
     runs, sightings,
     submissions::{self, Because, Submission},
@@ -52,6 +53,8 @@ pub struct Upload {
     pub salt: String,
     /// The finalized head when it was taken in.
     pub block: u64,
+    /// What was paid for it.
+    pub payment: Option<Payment>,
 }
 
 /// What became of an upload.
@@ -194,7 +197,8 @@ impl Pipeline {
     /// Joins an artifact to its commitment. The same artifact again changes nothing.
     ///
     /// # Errors
-    /// `Missing` when no such commitment was seen; `Impossible` when the submission is past awaiting it.
+    /// `Missing` when no such commitment was seen; `Impossible` when the submission is past awaiting it; `PaymentUsed`
+    /// when its payment is another submission's.
     pub async fn uploaded(&self, upload: Upload) -> Result<Admitted, Error> {
         self.reach(Point::UploadKept);
         let pipeline = self.clone();
@@ -232,6 +236,9 @@ impl Pipeline {
             priority.index,
             id.0
         ])?;
+        if let Some(payment) = &upload.payment {
+            payments::bind(tx, now_ms, payment)?;
+        }
         let note = json!({ "artifact": upload.artifact, "bytes": upload.bytes, "block": block, "late": late });
         submissions::apply(tx, now_ms, &submission, Event::Matched, Because::note(note))?;
         supersede_older(tx, now_ms, &submission)?;

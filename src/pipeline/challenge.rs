@@ -11,8 +11,7 @@ use crate::{
     clock::UnixMs,
     config::profile::{Incumbents, Opens, Profile},
     fault::Class,
-    ids::Hotkey,
-    intake::Form,
+    intake::{Fee, Form},
     score::Rule,
     stage::{Scope, Stage},
 };
@@ -73,17 +72,6 @@ pub struct RunPolicy {
     pub rounds_after_arrival: u32,
     /// Whether the fold is void when the ranking changed since the freeze.
     pub guarded: bool,
-}
-
-/// What an upload costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fee {
-    /// The amount in rao, at least.
-    pub rao: u64,
-    /// Who is paid.
-    pub to: Hotkey,
-    /// How many blocks ago it may have been paid.
-    pub within_blocks: u64,
 }
 
 /// When the two halves of a submission must meet, and what else its doors ask for.

@@ -3,6 +3,7 @@
 use crate::{
     fault::{Class, Code, Fault},
     ids::SubmissionId,
+    intake::PAYMENT_USED,
     pipeline::life::{Event, Status},
     store,
 };
@@ -95,6 +96,12 @@ pub enum Error {
         /// What was looked for.
         what: String,
     },
+    /// A payment is another submission's.
+    #[error("{by} was paid with this payment")]
+    PaymentUsed {
+        /// Whose it is.
+        by: SubmissionId,
+    },
     /// A stored word or number is not one this program writes.
     #[error("the database holds `{value}` as {what}")]
     Foreign {
@@ -118,6 +125,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Store(source) => source.fault(),
+            Self::PaymentUsed { .. } => PAYMENT_USED.because(self.to_string()),
             Self::Stale { .. } => LEASE_LAPSED.because(self.to_string()),
             _ => IMPOSSIBLE.because(self.to_string()),
         }

@@ -14,6 +14,7 @@ mod hotkeys;
 pub mod life;
 mod members;
 mod outbox;
+mod payments;
 mod plans;
 pub mod points;
 mod ranker;
@@ -36,7 +37,7 @@ use rusqlite::params;
 use tokio::sync::{Notify, futures::Notified};
 
 pub use admission::{Admitted, Seen, Upload};
-pub use challenge::{Challenge, Challenges, Fee, IntakePolicy, RetryPolicy, RunPolicy, Step};
+pub use challenge::{Challenge, Challenges, IntakePolicy, RetryPolicy, RunPolicy, Step};
 pub use claims::Attempt;
 pub use error::{
     ARTIFACT_MISSING, BUDGET_SPENT, CODES, DEADLINE_LAPSED, Error, IMPOSSIBLE, LEASE_LAPSED, NO_QUORUM, NOT_APPROVED,
@@ -45,6 +46,7 @@ pub use error::{
 pub use folds::Folded;
 pub use hotkeys::{Used, used_in};
 pub use outbox::Letter;
+pub use payments::Payment;
 pub use plans::{Claim, REPLICA_LEASE_MS, Taken};
 use points::{Point, Points};
 pub use ranker::{Registered, Snapshot, Stored, newest as newest_ranking};

@@ -25,11 +25,12 @@ use super::{
 };
 use crate::{
     auth::{self, Gate, Nonce, Replay, Subject},
+    chain::PaymentName,
     clock::{Clock, UnixMs},
     fault::{Class, Fault},
     ids::{Digest, Hotkey, SubmissionId},
-    intake::{self, BODY_LENGTH, CHALLENGE_UNKNOWN, ChainFacts, Claim, Door, Refused, SUBMISSION_CLOSED},
-    pipeline::{Error, Upload},
+    intake::{self, BODY_LENGTH, CHALLENGE_UNKNOWN, ChainFacts, Claim, Door, Fee, Refused, SUBMISSION_CLOSED},
+    pipeline::{Challenge, Error, Payment, Upload},
     store::{self, Cache, Hit},
 };
 
@@ -54,7 +55,7 @@ pub(super) async fn upload(
             linger(&app, &parts, body);
             (StatusCode::OK, Json(Uploaded { submission, again: true })).into_response()
         }
-        Ok(Admitted::New(ticket)) => match receive_to_the_end(&app, ticket, body).await {
+        Ok(Admitted::New(ticket)) => match receive_to_the_end(&app, *ticket, body).await {
             Ok(uploaded) => {
                 let status = if uploaded.again { StatusCode::OK } else { StatusCode::CREATED };
                 (status, Json(uploaded)).into_response()
@@ -69,7 +70,7 @@ enum Admitted {
     /// The artifact is here already.
     Again(SubmissionId),
     /// The body may be read.
-    New(Ticket),
+    New(Box<Ticket>),
 }
 
 /// Everything that is known when the body is read.
@@ -77,6 +78,7 @@ struct Ticket {
     claim: Claim,
     field: String,
     bytes: u64,
+    payment: Option<Payment>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -87,7 +89,11 @@ async fn receive_to_the_end(app: &App, ticket: Ticket, body: Body) -> Result<Upl
     let receiver = app.clone();
     app.shared.tasks.spawn("upload", async move {
         // Nobody listens any more when the sender is gone.
-        drop(reply.send(receive(&receiver, &ticket, body).await));
+        let received = receive(&receiver, &ticket, body).await;
+        if let Err(failure) = &received {
+            give_back(&receiver, &ticket, failure).await;
+        }
+        drop(reply.send(received));
     });
     let lost = || Failure::ours(store::Error::Gone { what: "receiving an upload" }.fault());
     answer.await.unwrap_or_else(|_dropped| Err(lost()))
@@ -107,7 +113,7 @@ async fn admit(app: &App, slug: &str, parts: &Parts) -> Result<Admitted, Failure
     let Some(facts) = app.facts() else {
         return Err(declared.err().unwrap_or_else(intake::chain_unread).into());
     };
-    let (claim, signed_bytes) = match authenticate(app, parts, &facts) {
+    let (claim, signed_bytes, named) = match authenticate(app, parts, &facts) {
         Ok(authentic) => authentic,
         // A length that no artifact may have needs no signature to be refused.
         Err(stranger) => return Err(declared.err().map_or(stranger, Failure::from)),
@@ -126,7 +132,7 @@ async fn admit(app: &App, slug: &str, parts: &Parts) -> Result<Admitted, Failure
             return Err(refused.into());
         }
     };
-    let checked = check_authentic(app, slug, &door, &facts, claim, (bytes, signed_bytes)).await;
+    let checked = check_authentic(app, challenge, &door, &facts, claim, (bytes, signed_bytes), named).await;
     if let Err(Turned::Away { hotkey, failure }) = &checked {
         record(app, slug, hotkey, &failure.fault).await;
     }
@@ -136,7 +142,11 @@ async fn admit(app: &App, slug: &str, parts: &Parts) -> Result<Admitted, Failure
 /// A signed size that no artifact may have. When the commitment opens, it binds this very artifact: nothing else can
 /// ever be uploaded for it, so that its submission ends here.
 async fn refuse_for_good(app: &App, slug: &str, facts: &ChainFacts, claim: &Claim, refused: Refused) -> Failure {
-    let (wanted, text, hotkey) = (slug.to_owned(), claim.field(facts), claim.hotkey);
+    let text = match field_of(app, slug, facts, claim).await {
+        Ok(text) => text,
+        Err(error) => return Error::into(error),
+    };
+    let (wanted, text, hotkey) = (slug.to_owned(), text, claim.hotkey);
     let known = app.pipeline().store().db().read(move |conn| views::look_up(conn, &wanted, &hotkey, &text)).await;
     let known = match known {
         Ok(known) => known,
@@ -170,13 +180,14 @@ impl Turned {
 /// The checks of a request whose sender is known.
 async fn check_authentic(
     app: &App,
-    slug: &str,
+    challenge: &Challenge,
     door: &Door,
     facts: &ChainFacts,
     claim: Claim,
     (bytes, signed_bytes): (u64, u64),
+    named: Option<PaymentName>,
 ) -> Result<Admitted, Turned> {
-    let hotkey = claim.hotkey;
+    let (hotkey, slug) = (claim.hotkey, challenge.slug.as_str());
     let away = |failure: Failure| Turned::Away { hotkey, failure };
     if claim.challenge.as_str() != slug {
         let detail = format!("signed for `{}`, sent to `{slug}`", claim.challenge);
@@ -187,7 +198,7 @@ async fn check_authentic(
         return Err(away(Failure::new(BODY_LENGTH, StatusCode::BAD_REQUEST, detail)));
     }
     intake::check_registered(&claim, facts).map_err(|refused| away(refused.into()))?;
-    let field = claim.field(facts);
+    let field = field_of(app, slug, facts, &claim).await.map_err(|error| Turned::Back(error.into()))?;
     let (wanted, text) = (slug.to_owned(), field.clone());
     let known = app.pipeline().store().db().read(move |conn| views::look_up(conn, &wanted, &hotkey, &text)).await;
     let known = known.map_err(|error: Error| Turned::Back(error.into()))?;
@@ -204,7 +215,68 @@ async fn check_authentic(
     let key = format!("uploads:{slug}:{hotkey}");
     let hit = hit(app, &key, door.uploads_per_hour).map_err(|error| Turned::Back(error.into()))?;
     intake::check_rate(door, hit).map_err(|refused| away(refused.into()))?;
-    Ok(Admitted::New(Ticket { claim, field, bytes, _place: place }))
+    let payment = match &challenge.intake.fee {
+        Some(fee) => Some(paid(app, slug, fee, facts, hotkey, opened.submission, named).await?),
+        None => None,
+    };
+    Ok(Admitted::New(Box::new(Ticket { claim, field, bytes, payment, _place: place })))
+}
+
+/// The commitment's text that a claim opens: the seal that it makes, or, where content is committed to in the open, what
+/// the hotkey has committed to it with; no text when there is none.
+async fn field_of(app: &App, slug: &str, facts: &ChainFacts, claim: &Claim) -> Result<String, Error> {
+    if app.pipeline().challenge(slug)?.intake.form.pattern.is_none() {
+        return Ok(claim.field(facts));
+    }
+    let (slug, hotkey, artifact) = (slug.to_owned(), claim.hotkey, claim.artifact);
+    let found = app.pipeline().store().db().read(move |conn| views::field_of(conn, &slug, &hotkey, &artifact)).await?;
+    Ok(found.unwrap_or_default())
+}
+
+/// The payment of a submission: the one that it has, or the named one, once the chain shows it and it is reserved.
+async fn paid(
+    app: &App,
+    slug: &str,
+    fee: &Fee,
+    facts: &ChainFacts,
+    hotkey: Hotkey,
+    submission: SubmissionId,
+    named: Option<PaymentName>,
+) -> Result<Payment, Turned> {
+    let away = |refused: Refused| Turned::Away { hotkey, failure: refused.into() };
+    let back = |error: Error| Turned::Back(error.into());
+    // Whoever comes again for the same submission has paid already, whatever is named now.
+    if let Some(known) = app.pipeline().payment_of(submission).await.map_err(back)? {
+        return Ok(known);
+    }
+    let name = named.ok_or_else(|| away(intake::payment_missing(fee)))?;
+    let client = app.shared.state.chain.borrow().clone();
+    let client = client.ok_or_else(|| Turned::Back(intake::chain_unread().into()))?;
+    let traced = client.trace_payment(&name, &hotkey, fee.within_blocks).await;
+    let traced = traced.map_err(|error| Turned::Back(Failure::ours(error.fault())))?;
+    let paid = intake::check_payment(fee, &hotkey, &name, &traced, facts.retry_after_s()).map_err(away)?;
+    let payment = Payment {
+        extrinsic: name.extrinsic,
+        challenge: slug.to_owned(),
+        hotkey,
+        submission,
+        block: paid.block,
+        amount_rao: paid.amount_rao,
+    };
+    let by = app.pipeline().reserve_payment(payment.clone()).await.map_err(back)?;
+    if by != submission {
+        return Err(away(intake::payment_used(by)));
+    }
+    Ok(payment)
+}
+
+/// Gives the payment of a failed upload back, unless the failure was its sender's.
+async fn give_back(app: &App, ticket: &Ticket, failure: &Failure) {
+    let Some(payment) = ticket.payment.as_ref().filter(|_| failure.fault.class != Class::Miner) else { return };
+    if let Err(error) = app.pipeline().release_payment(payment.extrinsic, payment.submission).await {
+        // It stays with its submission, which may use it again.
+        warn!(%error, "a payment could not be given back");
+    }
 }
 
 /// The declared length; `None` when there is none or it is no number.
@@ -212,8 +284,8 @@ fn declared_bytes(parts: &Parts) -> Option<u64> {
     parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Who sent this, and what they claim about the body: its claim and its size.
-fn authenticate(app: &App, parts: &Parts, facts: &ChainFacts) -> Result<(Claim, u64), Failure> {
+/// Who sent this, what they claim about the body, its size, and what was paid for it.
+fn authenticate(app: &App, parts: &Parts, facts: &ChainFacts) -> Result<(Claim, u64, Option<PaymentName>), Failure> {
     let since_ms = app.shared.state.nonces_since_ms;
     let gate = Gate::new(facts.genesis.0, facts.netuid, since_ms);
     let now_ms = app.clock().now_ms();
@@ -224,8 +296,8 @@ fn authenticate(app: &App, parts: &Parts, facts: &ChainFacts) -> Result<(Claim, 
         .and_then(|unverified| gate.admit(unverified, now_ms, &nonces))
         .map_err(|error| unauthentic(&error, now_ms))?;
     match statement.subject {
-        Subject::Upload { challenge, artifact, salt, size_bytes } => {
-            Ok((Claim { challenge, hotkey: statement.hotkey, artifact, salt }, size_bytes))
+        Subject::Upload { challenge, artifact, salt, size_bytes, payment } => {
+            Ok((Claim { challenge, hotkey: statement.hotkey, artifact, salt }, size_bytes, payment))
         }
         // The gate reads uploads as uploads.
         Subject::Request { .. } => Err(unauthentic(&auth::Error::Signature, now_ms)),
@@ -288,7 +360,7 @@ async fn record(app: &App, slug: &str, hotkey: &Hotkey, fault: &Fault) {
 
 /// Reads the body, keeps it if it is what was announced, and joins it to its commitment.
 async fn receive(app: &App, ticket: &Ticket, body: Body) -> Result<Uploaded, Failure> {
-    let Ticket { claim, field, bytes, .. } = ticket;
+    let Ticket { claim, field, bytes, payment, .. } = ticket;
     let slug = claim.challenge.as_str();
     let announced = Announced { digest: claim.artifact, bytes: *bytes };
     let stream = checked(body.into_data_stream(), announced, app.clock().as_ref());
@@ -314,6 +386,7 @@ async fn receive(app: &App, ticket: &Ticket, body: Body) -> Result<Uploaded, Fai
         bytes: *bytes,
         salt: hex::encode(claim.salt),
         block,
+        payment: payment.clone(),
     };
     match app.pipeline().uploaded(upload).await {
         Ok(admitted) => {
@@ -323,6 +396,11 @@ async fn receive(app: &App, ticket: &Ticket, body: Body) -> Result<Uploaded, Fai
         // Its deadline passed, or a newer one took its place, while the body came.
         Err(error @ Error::Impossible { .. }) => {
             let failure = Failure::new(SUBMISSION_CLOSED, StatusCode::CONFLICT, error.to_string());
+            record(app, slug, &claim.hotkey, &failure.fault).await;
+            Err(failure)
+        }
+        Err(Error::PaymentUsed { by }) => {
+            let failure = Failure::from(intake::payment_used(by));
             record(app, slug, &claim.hotkey, &failure.fault).await;
             Err(failure)
         }

@@ -29,6 +29,7 @@ pub use problem::{CODES, Problem};
 use self::rate::Rate;
 use crate::{
     actors::Tasks,
+    chain,
     clock::{Clock, UnixMs},
     config::settings,
     fault::Fault,
@@ -149,6 +150,8 @@ pub struct State {
     /// Since when used nonces are remembered without a gap: the start of the process, or 0 with a new data directory,
     /// for which nothing was ever signed.
     pub nonces_since_ms: UnixMs,
+    /// The chain, for looking at payments; `None` until there is a connection.
+    pub chain: watch::Receiver<Option<chain::Client>>,
 }
 
 /// What the server can fail at when it starts.

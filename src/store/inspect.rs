@@ -37,10 +37,28 @@ pub fn inspect(dir: &Path) -> Result<Option<Inspection>, Error> {
     }
     let connection = open_reader(&path)?;
     check_owner(&connection, &path)?;
-    in_snapshot(&connection, |snapshot| look(snapshot, &path)).map(Some)
+    in_snapshot(&connection, |snapshot| examine(snapshot, &path)).map(Some)
 }
 
-fn look(connection: &Connection, path: &Path) -> Result<Inspection, Error> {
+/// Reads something from the database of this data directory, beside a running appliance too; `None` when there is none
+/// yet, or it is one of an older program, whose tables are others.
+///
+/// # Errors
+/// When it cannot be read, or belongs to another program or a newer one.
+pub fn look<T, E: From<Error>>(dir: &Path, read: impl FnOnce(&Connection) -> Result<T, E>) -> Result<Option<T>, E> {
+    let path = dir.join(DATABASE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let connection = open_reader(&path)?;
+    check_owner(&connection, &path)?;
+    if migrate::check(&connection)? < migrate::newest() {
+        return Ok(None);
+    }
+    read(&connection).map(Some)
+}
+
+fn examine(connection: &Connection, path: &Path) -> Result<Inspection, Error> {
     let version = migrate::check(connection)?;
     let mut select = connection.prepare(&format!("PRAGMA quick_check({COMPLAINTS_MAX})"))?;
     let found = select.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;

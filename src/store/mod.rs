@@ -24,7 +24,7 @@ pub use self::{
     cache::{Cache, Hit},
     db::Db,
     error::{CODES, Error},
-    inspect::{Inspection, inspect},
+    inspect::{Inspection, inspect, look},
 };
 use crate::{
     config::{self, settings},

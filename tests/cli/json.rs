@@ -25,6 +25,8 @@ const ALONE: &[(&[&str], i32)] = &[
     (&["commit", "waag.toml"], 4),
     (&["publish", "no-such.tar"], 2),
     (&["publish", "waag.toml"], 5),
+    (&["commitments"], 5),
+    (&["commitments", "--from", "3"], 2),
     (&["status"], 5),
     (&["why", "s1"], 5),
     (&["bench", "jobs", "--jobs", "10"], 0),

@@ -11,7 +11,7 @@ use waag::{
     cli::{
         demo::play::Stage,
         devnet::Controls,
-        miner::{self, Publish},
+        miner::{self, Means, Publish},
     },
     ids::{Digest, SystemEntropy},
 };
@@ -87,7 +87,16 @@ impl Drop for Disk {
 
 /// Uploads once and answers the code of the refusal.
 async fn refused(stage: &Stage, miner: &Miner) -> String {
-    let what = Publish { commit: miner.what(stage), api: &stage.api, checks: None, skip_commit: true, patience_ms: 0 };
+    let what = Publish {
+        commit: miner.what(stage),
+        api: &stage.api,
+        checks: None,
+        skip_commit: true,
+        patience_ms: 0,
+        foreign_form: false,
+        fee: None,
+        means: Means::Stored,
+    };
     let published = miner::publish(&stage.chain, &what, &SystemEntropy, &CLOCK, &|_| {}).await;
     published.expect_err("there is no room").code
 }

@@ -147,6 +147,7 @@ pub fn uploads(place: &Place) -> Vec<Upload> {
             bytes: row.get(4)?,
             salt: text(5)?,
             block: row.get(6)?,
+            payment: None,
         })
     };
     select.query_map([], upload).expect("it runs").collect::<Result<_, _>>().expect("every upload is whole")

@@ -17,7 +17,7 @@ use waag::{
             play::Stage,
         },
         devnet::{Controls, GIFT_RAO},
-        miner::{self, Commit, Publish},
+        miner::{self, Commit, Means, Publish},
     },
     clock::{Clock, SystemClock, UnixMs},
     fault::{Class, Fault},
@@ -123,6 +123,9 @@ impl Miner {
             checks: None,
             skip_commit: true,
             patience_ms: 600_000,
+            foreign_form: false,
+            fee: None,
+            means: Means::Stored,
         };
         self.insist(stage, async || miner::publish(&stage.chain, &what, &SystemEntropy, &CLOCK, &|_| {}).await).await;
     }

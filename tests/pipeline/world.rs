@@ -304,6 +304,7 @@ impl World {
             bytes: 2,
             salt: String::new(),
             block: self.block,
+            payment: None,
         };
         let admitted = self.pipeline.uploaded(upload).await.expect("the upload is taken");
         assert_eq!(new, vec![admitted.submission]);

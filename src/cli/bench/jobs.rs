@@ -190,7 +190,7 @@ async fn admit(pipeline: &Pipeline, plan: u32) -> Result<(), Failure> {
     let seen = Seen { challenge: challenge.clone(), hotkey, coldkey: hotkey, field: field.clone(), at };
     pipeline.commitments_seen(vec![seen]).await?;
     let artifact = Digest::of(&key);
-    let upload = Upload { challenge, hotkey, field, artifact, bytes: 1, salt: String::new(), block: 1 };
+    let upload = Upload { challenge, hotkey, field, artifact, bytes: 1, salt: String::new(), block: 1, payment: None };
     pipeline.uploaded(upload).await?;
     Ok(())
 }

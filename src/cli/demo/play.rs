@@ -20,7 +20,7 @@ use crate::{
     chain::{self, Account, Client, Keypair, Sealed, Slug, Wallet},
     cli::{
         devnet::{Controls, GIFT_RAO},
-        miner::{self, Commit, Publish, Seals, Step},
+        miner::{self, Commit, Means, Publish, Seals, Step},
     },
     clock::Clock,
     fault::{Class, Code, Fault},
@@ -322,6 +322,9 @@ impl Stage {
             checks: None,
             skip_commit: true,
             patience_ms: PATIENCE_MS,
+            foreign_form: false,
+            fee: None,
+            means: Means::Stored,
         };
         Ok(miner::publish(&self.chain, &what, entropy, &*self.clock, &quiet).await?.submission)
     }
@@ -352,6 +355,7 @@ impl Stage {
                 artifact,
                 salt,
                 size_bytes: source.member.artifact.len() as u64,
+                payment: None,
             },
         };
         let signed = statement.sign(&actor.hotkey);

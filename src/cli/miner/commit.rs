@@ -182,8 +182,9 @@ pub async fn commit_sealed(
 
 async fn sign(client: &Client, netuid: u16, hotkey: &Keypair, sealed: &Sealed) -> Result<Signed, Fault> {
     let existing = async {
-        // At the best block, so that a commitment to another challenge a moment ago is kept too.
-        let head = client.best_head().await?;
+        // At the best block, and not before what this hotkey has sent is in one, so that a commitment to another
+        // challenge a moment ago is kept too.
+        let head = client.settled_head(&hotkey.account()).await?;
         client.commitment_of(netuid, &hotkey.account(), head.hash).await
     };
     let existing = existing.await.map_err(|error: Error| error.fault())?;

@@ -5,6 +5,9 @@
 //! whatever plays miners; there is no other way in.
 
 mod commit;
+#[cfg(test)]
+mod commit_tests;
+mod pay;
 mod publish;
 mod register;
 mod seals;
@@ -15,7 +18,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub use commit::{Commit, Committed, WRITE_LOST, commit, commit_sealed};
-pub use publish::{Publish, Published, publish};
+pub use pay::Means;
+pub use publish::{FOREIGN_FORM, Publish, Published, is_paid, publish};
 pub use register::{Quote, Registered, quote, register};
 pub use seals::{SEALS_UNUSABLE, Seal, Seals, Subject};
 
@@ -33,7 +37,7 @@ pub const ARTIFACT_UNREADABLE: Code = Code::new(
 );
 
 /// The codes of this room.
-pub const CODES: &[Code] = &[ARTIFACT_UNREADABLE, WRITE_LOST, SEALS_UNUSABLE];
+pub const CODES: &[Code] = &[ARTIFACT_UNREADABLE, FOREIGN_FORM, WRITE_LOST, SEALS_UNUSABLE];
 
 /// How far an act is. Told as it happens, for whoever watches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

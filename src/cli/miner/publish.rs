@@ -7,18 +7,19 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    ARTIFACT_UNREADABLE, Commit, Committed, Step, Watch, commit,
+    ARTIFACT_UNREADABLE, Commit, Committed, Means, Step, Watch, commit, digest_file,
+    pay::pay,
     seals::{SEALS_UNUSABLE, Seal, Seals},
 };
 use crate::{
     auth::{Nonce, Statement, Subject},
-    chain,
+    chain::{self, PaymentName},
     clock::{Clock, UnixMs},
     config::Profile,
-    fault::Fault,
+    fault::{Class, Code, Fault},
     gym::policy::BackendChoice,
     ids::{Digest, Entropy, Hotkey, SubmissionId},
-    intake::COMMITMENT_NOT_FINAL,
+    intake::{COMMITMENT_NOT_FINAL, Fee, PAYMENT_OLD, PAYMENT_USED},
     server::client,
     stage::{catalog, checks},
 };
@@ -27,6 +28,8 @@ use crate::{
 const READ_BYTES_MAX: u64 = crate::config::profile::limits::ARTIFACT_BYTES;
 /// The longest wait that an appliance is believed.
 const RETRY_AFTER_S_MAX: u64 = 60;
+/// How long to come again after a payment, which may have used up the patience, in milliseconds: five blocks.
+const AFTER_PAYMENT_MS: i64 = 60_000;
 /// How often the appliance is asked how far it has read the chain, in milliseconds: a part of any block's time.
 const LOOK_MS: u64 = 500;
 
@@ -43,6 +46,31 @@ pub struct Publish<'a> {
     pub skip_commit: bool,
     /// How long to come again when the appliance asks for it, in milliseconds.
     pub patience_ms: u64,
+    /// Whether the challenge's commitments are of a form of its own, which this program reads and does not write.
+    pub foreign_form: bool,
+    /// What the upload costs, if anything.
+    pub fee: Option<Fee>,
+    /// How that is paid.
+    pub means: Means<'a>,
+}
+
+/// The challenge's commitments are not ours to write.
+pub const FOREIGN_FORM: Code = Code::new(
+    Class::Operator,
+    "commitment_form_foreign",
+    "the challenge takes commitments of a form of its own, which this program does not write",
+    "commit with the challenge's own tool, then `waag publish --skip-commit`",
+);
+
+/// Whether the upload is paid for already, or its transfer is on its way: nobody need be asked then.
+///
+/// # Errors
+/// When the artifact or the salt file cannot be read.
+pub fn is_paid(genesis: &[u8; 32], what: &Commit<'_>) -> Result<bool, Fault> {
+    let (artifact, _bytes) = digest_file(what.artifact)?;
+    let seals = Seals::open(what.artifact)?;
+    let seal = seals.find(&what.subject(genesis, artifact));
+    Ok(seal.is_some_and(|seal| seal.payment.is_some() || seal.pending_payment().is_some()))
 }
 
 /// A published artifact.
@@ -62,6 +90,9 @@ pub struct Published {
     pub bytes: u64,
     /// The commitment, unless it was skipped.
     pub committed: Option<Committed>,
+    /// What was paid for it, where it cost something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment: Option<PaymentName>,
 }
 
 /// Checks, commits if need be, and uploads. Begun again after any interruption, it goes on where it was.
@@ -80,6 +111,9 @@ pub async fn publish(
         check(profile, &artifact)?;
         watch(&Step::Checked);
     }
+    if what.foreign_form && !what.skip_commit {
+        return Err(FOREIGN_FORM.because(format!("challenge `{}`", what.commit.challenge)));
+    }
     let committed = if what.skip_commit { None } else { Some(commit(chain, &what.commit, entropy, watch).await?) };
     let deadline_ms = clock.now_ms().saturating_add_unsigned(what.patience_ms);
     if let Some(committed) = &committed {
@@ -87,12 +121,31 @@ pub async fn publish(
     }
     let digest = Digest::of(&artifact);
     let genesis = chain.genesis_hash();
-    let seals = Seals::open(what.commit.artifact)?;
-    let seal = seals.find(&what.commit.subject(&genesis, digest)).cloned().ok_or_else(|| {
-        SEALS_UNUSABLE.because(format!("`{}` has no salt for this artifact: commit first", seals.path().display()))
-    })?;
+    let mut seals = Seals::open(what.commit.artifact)?;
+    let subject = what.commit.subject(&genesis, digest);
+    let seal = match seals.find(&subject).cloned() {
+        Some(seal) => seal,
+        // Nothing is sealed; the entry holds the payment.
+        None if what.foreign_form => seals.make(&subject, entropy)?,
+        None => {
+            let path = seals.path().display();
+            return Err(SEALS_UNUSABLE.because(format!("`{path}` has no salt for this artifact: commit first")));
+        }
+    };
+    let payment = match &what.fee {
+        Some(fee) => Some(pay(chain, fee, what.means, &mut seals, &seal, watch).await?),
+        None => None,
+    };
     let bytes = artifact.len() as u64;
-    let uploaded = upload(what, &seal, artifact, deadline_ms, entropy, clock, watch).await?;
+    let deadline_ms = deadline_ms.max(clock.now_ms().saturating_add(AFTER_PAYMENT_MS));
+    let uploaded = upload(what, &seal, payment, artifact, deadline_ms, entropy, clock, watch).await;
+    if let Err(fault) = &uploaded
+        && [PAYMENT_USED.name, PAYMENT_OLD.name].contains(&fault.code.as_str())
+    {
+        // Good for nothing any more: the next try may pay anew.
+        seals.keep(&Seal { payment: None, paying: None, ..seal })?;
+    }
+    let uploaded = uploaded?;
     watch(&Step::Accepted { submission: uploaded.submission.to_string() });
     Ok(Published {
         submission: uploaded.submission,
@@ -102,6 +155,7 @@ pub async fn publish(
         artifact: digest,
         bytes,
         committed,
+        payment,
     })
 }
 
@@ -142,9 +196,11 @@ async fn until_read(
 }
 
 /// Uploads, and comes again while the appliance asks for it and patience lasts. Every try is signed anew.
+#[expect(clippy::too_many_arguments, reason = "what is sent, and all that a try may wait for")]
 async fn upload(
     what: &Publish<'_>,
     seal: &Seal,
+    payment: Option<PaymentName>,
     artifact: Bytes,
     deadline_ms: UnixMs,
     entropy: &dyn Entropy,
@@ -166,6 +222,7 @@ async fn upload(
                 artifact: seal.artifact,
                 salt,
                 size_bytes: total_bytes,
+                payment,
             },
         };
         let signed = statement.sign(what.commit.hotkey);

@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    chain::{Account, Signed, Slug},
+    chain::{Account, PaymentName, Signed, Slug},
     fault::{Class, Code, Fault},
     ids::{Digest, Entropy, random_32},
 };
@@ -55,6 +55,12 @@ pub struct Seal {
     /// The finalized block that holds the commitment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<u64>,
+    /// The signed transfer that pays for the upload, while it is not known to be final, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paying: Option<String>,
+    /// What was paid for the upload. It is good until an upload with it was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<PaymentName>,
 }
 
 impl Seal {
@@ -73,6 +79,12 @@ impl Seal {
     #[must_use]
     pub fn pending(&self) -> Option<Signed> {
         Signed::decode(&hex::decode(self.signed.as_deref()?).ok()?)
+    }
+
+    /// The transfer that was sent and is not known to be final.
+    #[must_use]
+    pub fn pending_payment(&self) -> Option<Signed> {
+        Signed::decode(&hex::decode(self.paying.as_deref()?).ok()?)
     }
 }
 
@@ -185,6 +197,9 @@ impl Seals {
             salt: hex::encode(random_32(entropy)),
             signed: None,
             block: None,
+            paying: None,
+            // Paid for the same artifact and not used up, as far as is known here.
+            payment: self.find(subject).and_then(|before| before.payment),
         };
         self.seals.push(seal.clone());
         self.write()?;

@@ -347,6 +347,7 @@ async fn requests_from_before_the_nonces_are_remembered_are_asked_for_again() {
         scheduler: Scheduler::new(Slots { cpus: 1, memory_mib: 1, gpus: Vec::new() }),
         clock: SystemClock::shared(),
         nonces_since_ms: SystemClock.now_ms(),
+        chain: tokio::sync::watch::channel(None).1,
     };
     let restarted = crate::server::start(Options::new(loopback()), state, &world.tasks).await.expect("a free port");
     let client = Client::new(&restarted.url()).expect("an address");

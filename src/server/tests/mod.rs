@@ -2,6 +2,7 @@
 
 mod bounds;
 mod door;
+mod fees;
 mod pages;
 
 use std::{
@@ -125,15 +126,23 @@ impl World {
     }
 
     async fn with(options: Options) -> Self {
+        Self::serving(options, challenge(), watch::channel(None).1).await
+    }
+
+    async fn serving(
+        options: Options,
+        challenge: Challenge,
+        chain: watch::Receiver<Option<crate::chain::Client>>,
+    ) -> Self {
         static TLS: Once = Once::new();
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let dir = tempfile::tempdir().expect("a temporary directory");
         let store = Store::open(dir.path(), crate::store::Options::default()).await.expect("a store");
-        let challenges = Challenges::from([(SLUG.to_owned(), Arc::new(challenge()))]);
+        let challenges = Challenges::from([(SLUG.to_owned(), Arc::new(challenge))]);
         let clock = SystemClock::shared();
         let pipeline =
             Pipeline::open(store, Arc::clone(&clock), challenges, Points::default()).await.expect("a pipeline");
-        let (facts, seen) = watch::channel(Some(chain()));
+        let (facts, seen) = watch::channel(Some(self::chain()));
         let tasks = Tasks::new();
         let state = State {
             pipeline: pipeline.clone(),
@@ -141,6 +150,7 @@ impl World {
             scheduler: Scheduler::new(Slots { cpus: 2, memory_mib: 1024, gpus: Vec::new() }),
             clock,
             nonces_since_ms: 0,
+            chain,
         };
         let handle = super::start(options, state, &tasks).await.expect("a free port");
         let client = Client::new(&handle.url()).expect("an address");
@@ -220,6 +230,7 @@ fn statement(bytes: &[u8]) -> Statement {
             artifact: Digest::of(bytes),
             salt: SALT,
             size_bytes: bytes.len() as u64,
+            payment: None,
         },
     }
 }

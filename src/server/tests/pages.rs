@@ -30,6 +30,7 @@ async fn the_status_shows_the_whole_appliance() {
     assert_eq!((subnet.netuid, subnet.registered, subnet.blocks_to_epoch), (NETUID, 1, Some(7)));
     assert_eq!((status.slots.cpus, status.slots.cpus_free), (2, 2));
     assert_eq!((status.gap_blocks, status.refusals), (3, 0));
+    assert_eq!(status.gaps, [crate::pipeline::Gap { from: 3, to: 5 }]);
     assert_eq!(status.tasks.get("server"), Some(&1));
     let counts: Vec<_> =
         status.challenges[0].submissions.iter().map(|one| (one.stage.as_str(), one.status, one.count)).collect();

@@ -61,6 +61,7 @@ fn view(challenge: &pipeline::Challenge, base: &str) -> Challenge {
         headers::SALT,
         headers::SIZE,
     ];
+    let payment = intake.fee.map(|_fee| headers::PAYMENT);
     Challenge {
         slug: slug.clone(),
         share: challenge.share,
@@ -69,9 +70,12 @@ fn view(challenge: &pipeline::Challenge, base: &str) -> Challenge {
         stages: challenge.steps.iter().map(|step| step.name.clone()).collect(),
         rule: challenge.rule.name().to_owned(),
         how_to: HowTo {
-            commitment: format!("waag1:{slug}:<64 hex digits>"),
+            commitment: match &intake.form.pattern {
+                None => format!("waag1:{slug}:<64 hex digits>"),
+                Some(pattern) => pattern.as_str().to_owned(),
+            },
             upload: format!("POST {base}/v1/challenges/{slug}/submissions"),
-            headers: names.map(str::to_owned).to_vec(),
+            headers: names.into_iter().chain(payment).map(str::to_owned).collect(),
             artifact_bytes_max: intake.artifact_bytes_max,
             reveal_within_blocks: intake.reveal_within_blocks,
             artifact_within_blocks: intake.artifact_within_blocks,

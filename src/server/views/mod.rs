@@ -24,7 +24,7 @@ pub(super) use challenges::challenges;
 pub(super) use records::{events, is_evidence, ranking, refusals, vectors};
 pub(super) use runs::{run, runs};
 pub(super) use status::{Sources, status};
-pub(super) use submissions::{look_up, submission, submissions};
+pub(super) use submissions::{field_of, look_up, submission, submissions};
 
 pub use crate::{
     pipeline::{AttemptLine, VerdictLine},

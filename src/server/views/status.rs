@@ -16,12 +16,15 @@ use crate::{
     fault::Fault,
     ids::Digest,
     intake::ChainFacts,
-    pipeline::{Challenges, Error, life, scheduler::Scheduler},
+    pipeline::{Challenges, Error, Gap, life, scheduler::Scheduler},
     store::events,
 };
 
 /// Open runs that are shown; a challenge has one at a time, except for runs of one.
 const OPEN_RUNS_MAX: u32 = 100;
+
+/// Gaps that are shown: more are told by their number of blocks.
+const GAPS_MAX: u32 = 16;
 
 /// Whether the appliance answers, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +60,9 @@ pub struct Status {
     pub weights_refused: Option<WeightsRefused>,
     /// Blocks of the chain that could not be read.
     pub gap_blocks: u64,
+    /// Which ones, the first of them.
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
     /// How many uploads and commitments were turned away.
     pub refusals: u64,
     /// The number of the newest event.
@@ -205,8 +211,15 @@ pub(in crate::server) fn status(conn: &Connection, sources: Sources<'_>) -> Resu
         vector: vectors(conn, newest)?.items.pop(),
         weights_refused: weights_refused(conn)?,
         gap_blocks: number("SELECT coalesce(sum(to_block - from_block + 1), 0) FROM gaps")?,
+        gaps: gaps(conn)?,
         refusals: number("SELECT count(*) FROM refusals")?,
         last_event: events::head(conn)?.0,
+    })
+}
+
+fn gaps(conn: &Connection) -> Result<Vec<Gap>, Error> {
+    rows(conn, "SELECT from_block, to_block FROM gaps ORDER BY from_block LIMIT ?1", params![GAPS_MAX], |row| {
+        Ok(Gap { from: row.get(0)?, to: row.get(1)? })
     })
 }
 

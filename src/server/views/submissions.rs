@@ -127,6 +127,25 @@ pub(in crate::server) fn submission(conn: &Connection, id: SubmissionId) -> Resu
     found.ok_or_else(|| Error::Missing { what: format!("submission {id}") })
 }
 
+/// The text with which a hotkey committed to this content in the open: one that waits for it first, then the oldest.
+pub(in crate::server) fn field_of(
+    conn: &Connection,
+    challenge: &str,
+    hotkey: &Hotkey,
+    artifact: &Digest,
+) -> Result<Option<String>, Error> {
+    let found = rows(
+        conn,
+        "SELECT field FROM submissions WHERE challenge = ?1 AND hotkey = ?2 AND EXISTS (
+           SELECT 1 FROM sightings AS seen WHERE seen.challenge = submissions.challenge
+             AND seen.hotkey = submissions.hotkey AND seen.field = submissions.field AND seen.digest = ?3)
+         ORDER BY status <> ?4, id LIMIT 1",
+        params![challenge, hotkey.to_string(), artifact.to_string(), life::Status::Awaiting.as_str()],
+        |row| Ok(row.get(0)?),
+    )?;
+    Ok(found.into_iter().next())
+}
+
 /// What is known of a hotkey's commitments for a challenge, and of the one with this text.
 pub(in crate::server) fn look_up(
     conn: &Connection,
