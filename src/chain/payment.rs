@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn only_a_signed_extrinsic_has_a_signer() {
-        let signed = [&[4 * 40, 1][..], &[SIGNED_V4, ADDRESS_ID], &[7; 40]].concat();
+        let signed = [&[4 * 42][..], &[SIGNED_V4, ADDRESS_ID], &[7; 40]].concat();
         assert_eq!(signer_of(&signed), Some(Hotkey([7; 32])));
         for bytes in [&[][..], &[4], &[8, 5, 0], &[4 * 3, 0x84, 0, 1], &[8, 0x84, 1]] {
             assert_eq!(signer_of(bytes), None, "{bytes:?}");

@@ -55,7 +55,7 @@ pub(super) async fn upload(
             linger(&app, &parts, body);
             (StatusCode::OK, Json(Uploaded { submission, again: true })).into_response()
         }
-        Ok(Admitted::New(ticket)) => match receive_to_the_end(&app, ticket, body).await {
+        Ok(Admitted::New(ticket)) => match receive_to_the_end(&app, *ticket, body).await {
             Ok(uploaded) => {
                 let status = if uploaded.again { StatusCode::OK } else { StatusCode::CREATED };
                 (status, Json(uploaded)).into_response()
@@ -70,7 +70,7 @@ enum Admitted {
     /// The artifact is here already.
     Again(SubmissionId),
     /// The body may be read.
-    New(Ticket),
+    New(Box<Ticket>),
 }
 
 /// Everything that is known when the body is read.
@@ -219,7 +219,7 @@ async fn check_authentic(
         Some(fee) => Some(paid(app, slug, fee, facts, hotkey, opened.submission, named).await?),
         None => None,
     };
-    Ok(Admitted::New(Ticket { claim, field, bytes, payment, _place: place }))
+    Ok(Admitted::New(Box::new(Ticket { claim, field, bytes, payment, _place: place })))
 }
 
 /// The commitment's text that a claim opens: the seal that it makes, or, where content is committed to in the open, what

@@ -52,6 +52,27 @@ fn a_key_is_made_registered_once_and_commits_once() {
     assert_eq!(salt["seals"][0]["block"], committed["block"]);
     assert!(salt["seals"][0].get("signed").is_none(), "nothing is under way any more");
 
+    // It stands there and counts; where it was first seen is known once the blocks were read.
+    let listed = |more: &[&str]| on(&devnet, dir.path(), &[&["commitments"], more].concat()).json();
+    let rows = listed(&[]);
+    assert_eq!(rows["commitments"].as_array().map(Vec::len), Some(1), "{rows}");
+    let row = &rows["commitments"][0];
+    assert_eq!((&row["content"], &row["challenge"]), (&committed["field"], &Value::from("quickstart")));
+    assert_eq!((&row["counts"], &row["uid"], &row["first_seen"]), (&true.into(), &first.json()["uid"], &Value::Null));
+    let nobody = listed(&["--of", "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY", "--revealed"]);
+    assert_eq!(nobody["commitments"], Value::Array(Vec::new()));
+    let rescanned = listed(&["--rescan", "--from", "1"]);
+    assert_eq!(
+        (&rescanned["sighted"]["new"], &rescanned["gaps"]),
+        (&1.into(), &Value::Array(Vec::new())),
+        "{rescanned}"
+    );
+    assert_eq!(rescanned["submissions"], 1);
+    let known = listed(&[])["commitments"][0]["first_seen"].clone();
+    assert_eq!(known["block"], committed["block"], "{known}");
+    assert!(known["index"].as_u64().is_some_and(|index| index < 100), "its extrinsic is known: {known}");
+    assert_eq!(listed(&["--rescan"])["error"]["code"], "usage", "there is no gap to begin with");
+
     // Another challenge's field stands beside it.
     let other = on(&devnet, dir.path(), &["commit", "p.tar", "--challenge", "another"]).json();
     assert_eq!(other["again"], false);

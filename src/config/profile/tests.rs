@@ -335,3 +335,37 @@ proptest! {
         }
     }
 }
+
+/// The whole profile with more lines in `[intake]`.
+fn intake(lines: &str) -> Result<Profile, Error> {
+    parse(&with_line(9, Some(&format!("door = \"commitment\"\n{lines}"))))
+}
+
+#[test]
+fn what_the_door_asks_for_must_make_sense() {
+    let to = "fee_to = \"5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY\"";
+    let pattern = "pattern = \"v7|{repo:path}|{digest:sha256}\"";
+    let profile = intake(&format!("source = \"plain\"\n{pattern}\nfee_rao = 7\n{to}")).expect("it is whole");
+    assert_eq!((profile.intake.source, profile.intake.fee_rao), (Source::Plain, 7));
+    assert_eq!(profile.intake.fee_within_blocks, 7_200);
+    let plain = intake("").expect("nothing need be said");
+    assert_eq!((plain.intake.source, plain.intake.pattern, plain.intake.one_per_hotkey), (Source::Sealed, None, false));
+    assert!(intake("one_per_hotkey = true\nledger_from_block = 8377407").is_ok());
+    for (lines, words) in [
+        (pattern.to_owned(), "a source other than sealed"),
+        ("source = \"plain\"".to_owned(), "needs a pattern"),
+        ("source = \"open\"".to_owned(), "unknown word"),
+        ("source = \"plain\"\npattern = \"v7|{repo}\"".to_owned(), "{digest:sha256}"),
+        ("ledger_from_block = 7".to_owned(), "only counts with one_per_hotkey"),
+        ("ledger_from_block = -1".to_owned(), "not within 0"),
+        ("fee_rao = 7".to_owned(), "needs fee_to"),
+        (to.to_owned(), "fee_rao above 0"),
+        (format!("fee_rao = 1000000000001\n{to}"), "not within 0"),
+        (format!("fee_rao = 7\n{to}\nfee_within_blocks = 0"), "not within 1"),
+        ("fee_rao = 7\nfee_to = \"5Grw\"".to_owned(), "SS58"),
+    ] {
+        let (_code, place, what) = refused(intake(&lines));
+        assert!(what.contains(words), "{lines}: {what}");
+        assert!((8..=12).contains(&place.line), "{lines}: {place}");
+    }
+}
