@@ -167,6 +167,11 @@ impl Follower {
         let Some(stored) = self.facts.borrow().clone().filter(|facts| facts.stored_at_ms.is_some()) else { return };
         let block = stored.finalized.number;
         match self.is_confirmed(&stored).await {
+            // True, and past: blocks were taken in since it was stored. It is shown until the next one, and nothing is
+            // decided on it.
+            Ok(true) if !self.is_last(block).await => {
+                info!(block, "what was stored of the subnet was so; blocks have been taken in since");
+            }
             Ok(true) => {
                 info!(block, "what was stored of the subnet is what the chain says");
                 self.facts.send_modify(|facts| {
@@ -185,6 +190,11 @@ impl Follower {
             // Nothing is lost: the first block that is taken in brings present facts.
             Err(error) => info!(block, error = %chain_of(&error), "what was stored of the subnet cannot be confirmed"),
         }
+    }
+
+    /// Whether this is the last block that was taken in.
+    async fn is_last(&self, block: u64) -> bool {
+        matches!(self.pipeline.read_to(self.netuid).await, Ok(Some((last, _))) if last == block)
     }
 
     async fn is_confirmed(&self, stored: &Facts) -> Result<bool, Error> {

@@ -238,8 +238,8 @@ impl Weigher {
     /// Whether a new vector is due: a ranking changed, or the old one is to be refreshed; and the chain allows one.
     async fn is_due(&self, facts: &Facts) -> Result<bool, Error> {
         let us = self.hotkey.account();
-        // While old blocks are caught up with, what they say of us is history.
-        if facts.catching_up {
+        // While old blocks are caught up with, what they say of us is history; and so is what was only stored.
+        if facts.catching_up || facts.stored_at_ms.is_some() {
             return Ok(false);
         }
         let Some(neuron) = facts.metagraph.neuron(&us) else {

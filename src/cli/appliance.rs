@@ -220,7 +220,10 @@ impl Appliance {
         let token = self.tasks.token().clone();
         self.tasks.spawn("chain pace", async move {
             loop {
-                if let Some(taken) = facts.borrow_and_update().as_ref().map(|facts| facts.finalized.number) {
+                // What was stored may be long past: a chain that waits there waits for blocks that were taken in before.
+                let present = |facts: &&Facts| facts.stored_at_ms.is_none();
+                let taken = facts.borrow_and_update().as_ref().filter(present).map(|facts| facts.finalized.number);
+                if let Some(taken) = taken {
                     node.hold_at(taken.saturating_add(ahead_blocks));
                 }
                 tokio::select! {
