@@ -38,6 +38,7 @@ pub const HANDBOOK: &[Page] = pages! {
     "validator": "how weights come about, and how a stranger checks them",
     "life": "the life of a submission",
     "ranking": "who is paid and why",
+    "copies": "how copies of models are found",
     "profile": "every key of a challenge's file",
     "settings": "every setting",
     "wallet": "keys, their files and their passwords",

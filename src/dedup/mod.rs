@@ -1,9 +1,12 @@
 //! Copies: which contestants sent what an earlier one had sent.
 //!
-//! Owns the fingerprints, the distances, the thresholds and the verdicts with both. Refuses to run a model, to read a
-//! store, and to decide what becomes of a copy. The duplicates stage and the rankings call it.
+//! Owns the fingerprints, the distances, the thresholds and the verdicts with both, for policies and for models, and
+//! the disguises with which they are calibrated. Refuses to run a model, to read a store, and to decide what becomes of
+//! a copy. The duplicates stage, the rankings and the benches call it.
 
 mod align;
+pub mod generate;
+pub mod model;
 pub mod outputs;
 mod pattern;
 pub mod policy;

@@ -5,6 +5,7 @@
 //! The pipeline's workers call it.
 
 pub mod compare;
+pub mod fingerprint;
 mod in_process;
 pub mod rollouts;
 

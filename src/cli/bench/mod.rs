@@ -1,6 +1,8 @@
 //! `waag bench`: how fast this machine does what an appliance does, by the appliance's own functions.
 
 mod devnet;
+mod duplicates;
+mod fingerprint;
 mod follow;
 mod jobs;
 mod metagraph;
@@ -20,7 +22,9 @@ Examples:
   waag bench jobs --dir /var/lib/waag          on the disk that matters
   waag bench devnet --blocks 100000            the embedded chain over its socket, and its memory
   waag bench follow --blocks 100000            the chain follower over that chain, and its memory
-  waag bench metagraph --subtensor.network finney --netuid 1")]
+  waag bench metagraph --subtensor.network finney --netuid 1
+  waag bench duplicates                        disguised copies of models: how many are found, who is blamed
+  waag bench fingerprint my-model              the pass over a model's weights")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -38,6 +42,10 @@ enum What {
     Follow(follow::Args),
     /// How long it takes to read the metagraph
     Metagraph(metagraph::Args),
+    /// Disguised copies of models: how many are found, and whether anybody is blamed wrongly
+    Duplicates(duplicates::Args),
+    /// Bytes per second of the one pass over a model's weights
+    Fingerprint(fingerprint::Args),
 }
 
 /// Runs the verb.
@@ -51,6 +59,8 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         What::Devnet(args) => devnet::run(context, args).await,
         What::Follow(args) => follow::run(context, args).await,
         What::Metagraph(args) => metagraph::run(context, args).await,
+        What::Duplicates(args) => duplicates::run(context, args),
+        What::Fingerprint(args) => fingerprint::run(context, args),
     }
 }
 
