@@ -23,6 +23,9 @@ use crate::ids::{Digest, Hotkey};
 /// Uids of one subnet that we are prepared to read: 16 times what the chain allows today.
 const UIDS_MAX: u16 = 4096;
 
+/// Uids that are asked for before their number is known, which saves a round trip: what most subnets allow.
+const UIDS_EXPECTED: u16 = 256;
+
 /// Where a neuron says that it can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Axon {
@@ -99,14 +102,19 @@ impl Metagraph {
 }
 
 impl Client {
-    /// The metagraph at a block: three batched reads, whatever the number of neurons.
+    /// The metagraph at a block: two batched reads, and a third one in a subnet of more than 256 uids.
     ///
     /// # Errors
     /// When the subnet does not exist or the chain cannot be read.
     pub async fn metagraph(&self, netuid: u16, at: Digest) -> Result<Metagraph, Error> {
-        let (block, lists) = futures::try_join!(self.block(at), self.lists(netuid, at))?;
-        let uids: BTreeSet<u16> = (0..lists.count).collect();
-        let keys = self.uid_keys(netuid, &uids, at).await?;
+        let expected: BTreeSet<u16> = (0..UIDS_EXPECTED).collect();
+        let asked = futures::try_join!(self.block(at), self.lists(netuid, at), self.held_uids(netuid, &expected, at));
+        let (block, lists, mut keys) = asked?;
+        keys.retain(|uid, _| *uid < lists.count);
+        if lists.count > UIDS_EXPECTED {
+            let others: BTreeSet<u16> = (UIDS_EXPECTED..lists.count).collect();
+            keys.extend(self.held_uids(netuid, &others, at).await?);
+        }
         let hotkeys: BTreeSet<Hotkey> = keys.values().map(|key| key.hotkey).collect();
         let holdings = self.holdings(netuid, &hotkeys, at).await?;
         assemble(netuid, &block, &lists, &keys, &holdings)
@@ -140,7 +148,7 @@ impl Client {
             .iter()
             .map(|neuron| (neuron.uid, Key { hotkey: neuron.hotkey, registered_at: neuron.registered_at }));
         let mut keys: BTreeMap<u16, Key> = known.collect();
-        let new = self.uid_keys(netuid, &uids, at.hash).await?;
+        let new = self.held_uids(netuid, &uids, at.hash).await?;
         let named = keys.values().map(|key| key.hotkey).filter(|hotkey| touched.accounts.contains(hotkey));
         let changed: BTreeSet<Hotkey> = named.chain(new.values().map(|key| key.hotkey)).collect();
         keys.extend(new);
@@ -153,8 +161,8 @@ impl Client {
         assemble(netuid, at, &lists, &keys, &holdings)
     }
 
-    /// Who holds these uids.
-    async fn uid_keys(&self, netuid: u16, uids: &BTreeSet<u16>, at: Digest) -> Result<BTreeMap<u16, Key>, Error> {
+    /// Who holds these uids; those that nobody holds are left out.
+    async fn held_uids(&self, netuid: u16, uids: &BTreeSet<u16>, at: Digest) -> Result<BTreeMap<u16, Key>, Error> {
         let mut batch = Batch::new(self, at).await?;
         let mut places = Vec::new();
         for uid in uids {
@@ -165,9 +173,7 @@ impl Client {
         let values = batch.read(self).await?;
         let mut keys = BTreeMap::new();
         for (uid, key, registered) in places {
-            let hotkey: [u8; 32] = values.stored(key)?.ok_or_else(|| {
-                Error::answer(format!("the keys of subnet {netuid}"), "a uid below the count has none")
-            })?;
+            let Some(hotkey) = values.stored::<[u8; 32]>(key)? else { continue };
             keys.insert(uid, Key { hotkey: Hotkey(hotkey), registered_at: values.need(registered)? });
         }
         Ok(keys)

@@ -262,3 +262,7 @@ fn each(file: &File, begin: u64, end: u64, buffer: &mut [u8], mut take: impl FnM
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "fingerprint_tests.rs"]
+mod tests;

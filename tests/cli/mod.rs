@@ -3,6 +3,7 @@
 mod appliance;
 mod config;
 mod devnet;
+mod duplicates;
 mod help;
 mod json;
 mod metagraph;
