@@ -145,5 +145,5 @@ async fn a_published_model_is_checked_from_outside() {
     // Where private addresses are not allowed, that is the operator's setting and nobody's fault.
     let strict = [("WAAG__FETCH__ADDRESSES", "public")];
     let said = run_with(dir.path(), &strict, &["check", "--repo", "alice/model-1", "--digest", &digest, "--json"]);
-    assert_eq!((said.exit, &said.json()["error"]["code"]), (5, &json!("list_files_failed")), "{}", said.stdout);
+    assert_eq!((said.exit, &said.json()["error"]["code"]), (4, &json!("fetch_not_allowed")), "{}", said.stdout);
 }

@@ -359,10 +359,16 @@ async fn redirects_are_few_and_lead_to_allowed_places_only() {
         "https://169.254.169.254/",
     ] {
         let refused = Plain::new(strict.clone(), base, [0; 32]);
-        assert!(matches!(refused, Err(Trouble::Failed(_))), "{base}: {refused:?}");
+        assert!(matches!(refused, Err(Trouble::Forbidden(_))), "{base}: {refused:?}");
     }
     let named = Plain::new(strict, "https://localhost/m", [0; 32]).unwrap().list().await;
-    assert!(matches!(&named, Err(Trouble::Failed(why)) if why.contains("not a public address")), "{named:?}");
+    assert!(matches!(&named, Err(Trouble::Forbidden(why)) if why.contains("not a public address")), "{named:?}");
+    // A door that is shut says nothing about what is behind it: no miner is blamed for it.
+    for status in [401, 403] {
+        let source = plain(&content, move |asked| asked.range.map(|_| Answer::of(status, ""))).await;
+        let shut = source.open("model.safetensors", 0, 8).await;
+        assert!(matches!(shut, Err(Trouble::Failed(_))), "{status}: {shut:?}");
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use reqwest::{
     redirect::Policy,
 };
 
-use super::address::{Resolver, Shared};
+use super::address::{Refusal, Resolver, Shared};
 use crate::artifact::model::Trouble;
 
 /// Redirects of one request: a registry sends to its store, a store to a region.
@@ -118,7 +118,7 @@ impl Http {
 
     /// Whether a URL may be asked.
     fn allowed(&self, url: &Url) -> Result<(), Trouble> {
-        let refused = |why: &str| Err(Trouble::Failed(format!("`{}`: {why}", cut(url.as_str()))));
+        let refused = |why: &str| Err(Trouble::Forbidden(format!("`{}`: {why}", cut(url.as_str()))));
         match url.scheme() {
             "https" => {}
             "http" if self.limits.allow_private => {}
@@ -133,7 +133,7 @@ impl Http {
         };
         if let Some(address) = literal {
             let host = url.host_str().unwrap_or_default();
-            self.resolver.check(host, address).map_err(|refusal| Trouble::Failed(refusal.to_string()))?;
+            self.resolver.check(host, address).map_err(|refusal| Trouble::Forbidden(refusal.to_string()))?;
         }
         Ok(())
     }
@@ -142,9 +142,14 @@ impl Http {
     pub(super) async fn ask(&self, url: &Url, ask: &Ask) -> Result<Came, Trouble> {
         let mut at = url.clone();
         for hop in 0..=REDIRECTS_MAX {
-            self.allowed(&at)?;
             let is_home = at.origin() == url.origin();
-            let answer = self.send(&at, ask, is_home).await?;
+            // Where a source sends us is its own doing, and nobody can mend it in the settings.
+            let blamed = |trouble| match trouble {
+                Trouble::Forbidden(why) if !is_home => Trouble::Failed(why),
+                other => other,
+            };
+            self.allowed(&at).map_err(blamed)?;
+            let answer = self.send(&at, ask, is_home).await.map_err(blamed)?;
             let status = answer.status();
             if status == StatusCode::UNAUTHORIZED && is_home {
                 let challenge = answer.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
@@ -194,16 +199,28 @@ impl Http {
             None if ask.head => self.client.head(url.clone()),
             None => self.client.get(url.clone()),
         };
-        request.headers(headers).send().await.map_err(|source| Trouble::Failed(told(&source)))
+        request.headers(headers).send().await.map_err(|source| unsent(&source))
     }
 
     /// Asks and reads a body of at most `limit` bytes.
     pub(super) async fn read(&self, url: &Url, ask: &Ask, limit: u64) -> Result<Bytes, Trouble> {
         match self.ask(url, ask).await? {
             Came::Answer(answer) => body(answer, limit).await,
-            Came::Unauthorized(_challenge) => Err(Trouble::Missing(format!("{url}: not public"))),
+            Came::Unauthorized(_challenge) => Err(Trouble::Failed(format!("{url}: not public"))),
         }
     }
+}
+
+/// Why a request could not be sent: a name that leads to one of our own machines is told apart.
+fn unsent(error: &reqwest::Error) -> Trouble {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+            return Trouble::Forbidden(refusal.to_string());
+        }
+        source = cause.source();
+    }
+    Trouble::Failed(told(error))
 }
 
 /// The answer, when its status is one of success.
@@ -212,10 +229,7 @@ fn checked(answer: Response, url: &Url) -> Result<Response, Trouble> {
     match status {
         _ if status.is_success() => Ok(answer),
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(Trouble::Missing(format!("{url}: {status}"))),
-        // A store that hides what does not exist says so; that it is ours to fetch is never assumed.
-        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
-            Err(Trouble::Missing(format!("{url}: {status}, not public")))
-        }
+        // 401 and 403 among them: a private repository, an expired address and a tired proxy look alike.
         _ => Err(Trouble::Failed(format!("{url}: {status}"))),
     }
 }

@@ -89,7 +89,7 @@ impl Hub {
                 let about: About = serde_json::from_slice(&bytes)
                     .map_err(|source| Trouble::Failed(format!("{url}: not a description of a model: {source}")))?;
                 if about.sha != self.commit {
-                    return Err(Trouble::Missing(format!("{}: the hub answers for another commit", self.reference)));
+                    return Err(Trouble::Damaged(format!("{}: the hub answers for another commit", self.reference)));
                 }
                 if about.siblings.len() > FILES_MAX {
                     return Err(Trouble::Malformed(format!("{} files", about.siblings.len())));
@@ -145,7 +145,7 @@ impl Source for Hub {
         let url = self.at(&[self.reference.repo(), "resolve", &self.commit, name])?;
         match self.http.ask(&url, &Ask { range: Some((begin, end - 1)), ..Ask::default() }).await? {
             Came::Answer(answer) => is_range(&answer, begin, end - 1).map(|()| answer),
-            Came::Unauthorized(_challenge) => Err(Trouble::Missing(format!("{url}: not public"))),
+            Came::Unauthorized(_challenge) => Err(Trouble::Failed(format!("{url}: not public"))),
         }
     }
 }

@@ -80,7 +80,7 @@ impl Plain {
                 let length = answer.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
                 length.ok_or_else(|| Trouble::Failed(format!("{url}: no length is said")))
             }
-            Came::Unauthorized(_challenge) => Err(Trouble::Missing(format!("{url}: not public"))),
+            Came::Unauthorized(_challenge) => Err(Trouble::Failed(format!("{url}: not public"))),
         }
     }
 
@@ -138,7 +138,7 @@ impl Source for Plain {
         let url = self.at(&self.file(name).await?.name)?;
         match self.http.ask(&url, &Ask { range: Some((begin, end - 1)), ..Ask::default() }).await? {
             Came::Answer(answer) => is_range(&answer, begin, end - 1).map(|()| answer),
-            Came::Unauthorized(_challenge) => Err(Trouble::Missing(format!("{url}: not public"))),
+            Came::Unauthorized(_challenge) => Err(Trouble::Failed(format!("{url}: not public"))),
         }
     }
 }

@@ -106,7 +106,7 @@ impl Session {
         ask.authorization = Some(self.authorize(&challenge).await?);
         match self.http.ask(url, &ask).await? {
             Came::Answer(answer) => Ok(answer),
-            Came::Unauthorized(_challenge) => Err(Trouble::Missing(format!("{url}: not public"))),
+            Came::Unauthorized(_challenge) => Err(Trouble::Failed(format!("{url}: not public"))),
         }
     }
 
@@ -118,7 +118,7 @@ impl Session {
     async fn authorize(&self, challenge: &str) -> Result<HeaderValue, Trouble> {
         let basic = self.credentials.as_ref().map(basic).transpose()?;
         let value = match Challenge::parse(challenge) {
-            Some(Challenge::Basic) => basic.ok_or_else(|| Trouble::Missing(format!("{}: not public", self.repo)))?,
+            Some(Challenge::Basic) => basic.ok_or_else(|| Trouble::Failed(format!("{}: not public", self.repo)))?,
             Some(Challenge::Bearer { realm, service, scope }) => {
                 let url = self.token_url(&realm, service.as_deref(), scope.as_deref())?;
                 // The registry that the operator trusts with name and password says where they are to be shown.

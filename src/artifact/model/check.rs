@@ -169,7 +169,12 @@ impl Looking<'_> {
         if let Trouble::Malformed(what) = trouble {
             return Err(self.rejected(Rejection::new(codes::REPO_MALFORMED, what, json!({"uri": self.repo.uri()}))));
         }
-        let fault = failed.because(trouble.to_string());
+        let code = match &trouble {
+            Trouble::Disk(_) => codes::MODEL_UNREADABLE,
+            Trouble::Forbidden(_) => codes::FETCH_NOT_ALLOWED,
+            _ => failed,
+        };
+        let fault = code.because(trouble.to_string());
         self.record(check.name, false, fault.detail.clone());
         Err(Refused { steps: self.steps.clone(), why: Box::new(Why::Trouble(fault)), read_bytes: self.read_bytes })
     }

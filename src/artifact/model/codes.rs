@@ -28,8 +28,8 @@ pub const REPO_NAMING: Code = miner(
 /// There is no such repository or digest.
 pub const REPO_NOT_FOUND: Code = miner(
     "repo_not_found",
-    "the repository or the digest does not exist, or is not public",
-    "make the repository public and commit the digest that it has; `waag check --repo R --digest D` looks from outside",
+    "the repository or the digest does not exist",
+    "commit the digest that the repository has, and keep it there; `waag check --repo R --digest D` looks from outside",
 );
 /// What the registry holds is no model.
 pub const REPO_MALFORMED: Code = miner(
@@ -98,6 +98,20 @@ pub const DOWNLOAD_FAILED: Code = provider(
     "nothing to do: it is tried again and goes on where it stopped",
 );
 
+/// A file on this machine cannot be read or written.
+pub const MODEL_UNREADABLE: Code = Code::new(
+    Class::Infra,
+    "model_unreadable",
+    "a file of the model cannot be read or written on this machine",
+    "look at its folder, its mode and the free space of the disk",
+);
+/// The source of the profile is where this program may not go.
+pub const FETCH_NOT_ALLOWED: Code = Code::new(
+    Class::Operator,
+    "fetch_not_allowed",
+    "the source that the profile names is at an address that must not be spoken to",
+    "correct `source` in the profile, or set `fetch.addresses` to \"any\" when the source is a machine of your own",
+);
 /// A challenge of models is served by no appliance.
 pub const MODELS_NOT_SERVED: Code = Code::new(
     Class::Operator,
@@ -123,5 +137,7 @@ pub const CODES: &[Code] = &[
     LIST_FILES_FAILED,
     PREFLIGHT_FAILED,
     DOWNLOAD_FAILED,
+    MODEL_UNREADABLE,
+    FETCH_NOT_ALLOWED,
     MODELS_NOT_SERVED,
 ];

@@ -62,7 +62,7 @@ fn waited<T>(done: Result<Result<T, Trouble>, tokio::task::JoinError>) -> Result
 
 fn trouble(path: &Path, source: &io::Error) -> Trouble {
     let told = format!("{}: {source}", path.display());
-    if source.kind() == io::ErrorKind::NotFound { Trouble::Missing(told) } else { Trouble::Failed(told) }
+    if source.kind() == io::ErrorKind::NotFound { Trouble::Missing(told) } else { Trouble::Disk(told) }
 }
 
 fn list(root: &Path) -> Result<Vec<FileEntry>, Trouble> {
@@ -73,7 +73,7 @@ fn list(root: &Path) -> Result<Vec<FileEntry>, Trouble> {
             let entry = entry.map_err(|source| trouble(&folder, &source))?;
             let about = entry.metadata().map_err(|source| trouble(&entry.path(), &source))?;
             let name = entry.file_name().into_string().map_err(|name| {
-                Trouble::Failed(format!("{}: a name that is not UTF-8", folder.join(name).display()))
+                Trouble::Malformed(format!("{}: a name that is not UTF-8", folder.join(name).display()))
             })?;
             if about.is_dir() && depth < FOLDERS_MAX && !LEFT_BEHIND.contains(&name.as_str()) {
                 folders.push((entry.path(), format!("{prefix}{name}/"), depth + 1));
@@ -82,7 +82,7 @@ fn list(root: &Path) -> Result<Vec<FileEntry>, Trouble> {
                 files.push(FileEntry { name: format!("{prefix}{name}"), bytes: about.len(), is_regular });
             }
             if files.len() > FILES_MAX {
-                return Err(Trouble::Failed(format!("{}: more than {FILES_MAX} files", root.display())));
+                return Err(Trouble::Malformed(format!("{}: more than {FILES_MAX} files", root.display())));
             }
         }
     }
@@ -94,7 +94,7 @@ fn read(path: &Path, begin: u64, bytes: u64) -> Result<Bytes, Trouble> {
     let told = |source: io::Error| trouble(path, &source);
     let about = fs::symlink_metadata(path).map_err(told)?;
     if !about.is_file() {
-        return Err(Trouble::Failed(format!("{}: not a regular file", path.display())));
+        return Err(Trouble::Malformed(format!("{}: not a regular file", path.display())));
     }
     let mut file = fs::File::open(path).map_err(told)?;
     file.seek(SeekFrom::Start(begin)).map_err(told)?;

@@ -10,7 +10,7 @@ use super::files::FileEntry;
 /// What a source could not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
-    /// There is no such repository, revision or file, or it is not public. Its miner's trouble.
+    /// There is no such repository, revision or file. Its miner's trouble.
     #[error("not found: {0}")]
     Missing(String),
     /// What is there is not of the form of a model's repository. Its miner's trouble.
@@ -25,6 +25,9 @@ pub enum Trouble {
     /// Our disk did not take it. Ours.
     #[error("the disk: {0}")]
     Disk(String),
+    /// The operator's settings, or those of the profile, lead where this program may not go. The operator's.
+    #[error("not allowed: {0}")]
+    Forbidden(String),
     /// The source did not answer, or not usefully.
     #[error("{0}")]
     Failed(String),

@@ -174,7 +174,7 @@ struct Judged {
 
 fn labelled(context: &Context, path: &Path, key: &Key) -> Outcome {
     let about = Failure::unless_there(path)?;
-    let unusable = |why: String| Failure::named_file(FILE_FAILED.because(format!("`{}`: {why}", path.display())));
+    let unusable = |why: String| Failure::usage(format!("`{}`: {why}", path.display()));
     if about.len() > CORPUS_BYTES_MAX {
         return Err(unusable(format!("{} bytes; the limit is {CORPUS_BYTES_MAX}", about.len())));
     }
@@ -200,7 +200,7 @@ fn fingerprint(context: &Context, dir: &Path, key: &Key) -> Result<Fingerprint, 
     }
     let unreadable = |source: crate::engine::fingerprint::Error| {
         let why = std::error::Error::source(&source).map(ToString::to_string).unwrap_or_default();
-        Failure::named_file(FILE_FAILED.because(format!("{source}: {why}")))
+        Failure::usage(format!("{source}: {why}"))
     };
     let shards = headers(dir).map_err(unreadable)?;
     let threads = thread::available_parallelism().map_or(1, usize::from);

@@ -6,10 +6,7 @@ use serde_json::json;
 
 use super::{Context, Outcome, stopwatch};
 use crate::{
-    cli::{
-        Failure,
-        exit::{FILE_FAILED, answer},
-    },
+    cli::{Failure, exit::answer},
     dedup::model::Key,
     engine::fingerprint::{Error, Request, headers, scan},
     ids::Digest,
@@ -40,7 +37,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     Failure::unless_there(&args.dir)?;
     let unreadable = |source: Error| {
         let why = std::error::Error::source(&source).map(ToString::to_string).unwrap_or_default();
-        Failure::named_file(FILE_FAILED.because(format!("{source}: {why}")))
+        Failure::usage(format!("{source}: {why}"))
     };
     let shards = headers(&args.dir).map_err(unreadable)?;
     let threads = args.threads.map(usize::from).or_else(|| thread::available_parallelism().ok().map(usize::from));

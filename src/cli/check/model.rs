@@ -102,19 +102,29 @@ fn published(
     };
     let reference = Reference::new(repo, digest);
     step(codes::INVALID_REF.name, reference.clone().map(|reference| reference.to_string()))?;
-    let Ok(reference) = reference else { return Err(Box::new(unusable(steps, "no reference"))) };
+    let reference = match reference {
+        Ok(reference) => reference,
+        Err(why) => return Err(Box::new(Refused { steps, why: Box::new(Why::Rejected(why)), read_bytes: 0 })),
+    };
     if let Ok(Some(naming)) = options.naming() {
         step(codes::REPO_NAMING.name, naming.check(&reference).map(|()| reference.repo().to_owned()))?;
     }
     match source(options, settings, reference) {
         Ok(source) => Ok((source, steps)),
-        Err(trouble) => Err(Box::new(unusable(steps, &trouble.to_string()))),
+        Err(trouble) => Err(Box::new(unusable(steps, &trouble))),
     }
 }
 
-fn unusable(steps: Vec<Step>, why: &str) -> Refused {
-    let why = Box::new(Why::Trouble(codes::LIST_FILES_FAILED.because(why)));
-    Refused { steps, why, read_bytes: 0 }
+/// A source that cannot be asked at all: of another kind than the reference, or where this program may not go.
+fn unusable(steps: Vec<Step>, trouble: &Trouble) -> Refused {
+    let why = match trouble {
+        Trouble::Malformed(why) => {
+            Why::Rejected(Rejection::new(codes::INVALID_REF, why.clone(), serde_json::Value::Null))
+        }
+        Trouble::Forbidden(_) => Why::Trouble(codes::FETCH_NOT_ALLOWED.because(trouble.to_string())),
+        _ => Why::Trouble(codes::LIST_FILES_FAILED.because(trouble.to_string())),
+    };
+    Refused { steps, why: Box::new(why), read_bytes: 0 }
 }
 
 /// The source of the profile, for this model.
