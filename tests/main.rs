@@ -8,6 +8,7 @@ mod crash;
 mod docs;
 mod fetch;
 mod isolation;
+mod models;
 mod pipeline;
 mod play;
 mod troubles;

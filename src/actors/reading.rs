@@ -92,6 +92,7 @@ impl Reader {
                 hotkey: one.hotkey,
                 coldkey: one.coldkey,
                 field: one.field,
+                digest: one.digest,
                 at: one.at,
             })
             .collect())

@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,9 +15,11 @@ use crate::{
         self, Beacon, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers,
         snapshots::{self, Pinned},
     },
+    artifact::fetch,
     chain::{self, Account, Client, Hiding, Keypair},
     clock::Clock,
     config::{Profile, Settings, settings},
+    dedup::model::Key,
     devnet::{self, Blocks},
     engine::Engine,
     fault::{Class, Code},
@@ -29,7 +31,10 @@ use crate::{
     },
     score,
     server::{self, ChainFacts, ChainTrouble},
-    stage::catalog::{self, BuiltIn, Parts},
+    stage::{
+        catalog::{self, BuiltIn, Parts},
+        model,
+    },
     store::{self, Store},
 };
 
@@ -45,6 +50,10 @@ const BLOCK_MS: u64 = 12_000;
 const KEY_BYTES: usize = 32;
 /// The network whose beacon is the chain's own.
 const DEVNET: &str = "devnet";
+/// Submissions at their stages at a time, where artifacts are fetched: one slow source must not keep all others waiting.
+const FETCHING_RUNNERS: usize = 4;
+/// Where models are put, in the data directory: they can be fetched again.
+const MODELS: &str = "cache/models";
 /// The name of this machine's workers.
 const MACHINE: &str = "local";
 /// Unfinalized blocks apart, how far the own chain may be ahead of what the appliance took in: within what counts as
@@ -184,7 +193,10 @@ impl Appliance {
         burn_uid: u16,
     ) {
         let token = self.tasks.token();
-        self.tasks.spawn("stage runner", actors::run_stages(pipeline.clone(), token.clone()));
+        let fetches = pipeline.challenges().values().any(|challenge| challenge.intake.is_fetched);
+        for _ in 0..if fetches { FETCHING_RUNNERS } else { 1 } {
+            self.tasks.spawn("stage runner", actors::run_stages(pipeline.clone(), token.clone()));
+        }
         self.tasks.spawn("run keeper", actors::keep_runs(pipeline.clone(), facts.clone(), token.clone()));
         self.tasks.spawn("ranker", actors::rank(pipeline.clone(), facts.clone(), burn_uid, token.clone()));
         let workers = Workers { pipeline: pipeline.clone(), scheduler, engine, name: MACHINE.to_owned() };
@@ -470,6 +482,19 @@ fn parts(context: &Context, settings: &Settings, store: &Store) -> Result<Parts,
         observation_key: own_key(context, settings, "observations.key")?,
         host: context.host()?,
         onnx_library: settings.onnx.library.clone(),
+        models: models(context, settings, store)?,
+    })
+}
+
+/// What the stages of models share. The key of fingerprints is made at the first start and kept.
+fn models(context: &Context, settings: &Settings, store: &Store) -> Result<model::Parts, Failure> {
+    let key = Key::new(own_key(context, settings, "fingerprints.key")?);
+    let allow_private = settings.fetch.addresses.allows_private();
+    Ok(model::Parts {
+        fetch: fetch::Limits { allow_private, ..fetch::Limits::default() },
+        folder: settings.data_dir.join(MODELS),
+        prints: model::Prints::new(store.clone(), Arc::clone(&context.clock), key),
+        passes: Arc::new(Semaphore::new(1)),
     })
 }
 

@@ -2,8 +2,8 @@
 
 use super::{appliance, demo, devnet as ground, exit, init, miner, verify, wallet, weights as weights_verb};
 use crate::{
-    actors, artifact, auth, chain, config, dedup, devnet, engine, fault::Code, gym, intake, pipeline, server, store,
-    weights,
+    actors, artifact, auth, chain, config, dedup, devnet, engine, fault::Code, gym, intake, pipeline, server, stage,
+    store, weights,
 };
 
 /// The codes of every room, in the order of the rooms.
@@ -17,6 +17,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         artifact::model::CODES,
         dedup::CODES,
         engine::CODES,
+        stage::model::CODES,
         gym::CODES,
         weights::CODES,
         intake::CODES,
@@ -31,8 +32,13 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         appliance::CODES,
         weights_verb::CODES,
     ];
-    let own: &[&'static Code] =
-        &[&init::SETTINGS_EXIST, &ground::CONTROL_REFUSED, &verify::ARTIFACTS_UNREADABLE, &wallet::SIGNATURE_WRONG];
+    let own: &[&'static Code] = &[
+        &init::SETTINGS_EXIST,
+        &ground::CONTROL_REFUSED,
+        &verify::ARTIFACTS_UNREADABLE,
+        &wallet::SIGNATURE_WRONG,
+        &stage::catalog::PART_UNUSABLE,
+    ];
     rooms.iter().copied().flatten().chain(own.iter().copied()).collect::<Vec<_>>().into_iter()
 }
 

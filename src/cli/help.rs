@@ -53,6 +53,7 @@ pub const HANDBOOK: &[Page] = pages! {
     "errors/store": "errors of the data directory",
     "errors/artifact": "errors of artifacts",
     "errors/dedup": "errors about copies",
+    "errors/stage": "errors of the stages",
     "errors/gym": "errors of policies and rollouts",
     "errors/engine": "errors of jobs",
     "errors/intake": "errors of commitments and uploads",

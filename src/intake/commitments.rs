@@ -67,6 +67,8 @@ pub struct Sighting {
     pub coldkey: Hotkey,
     /// The field's text.
     pub field: String,
+    /// SHA-256 of the content; `None` while it is sealed.
+    pub digest: Option<Digest>,
     /// The block and extrinsic in which the commitment stands.
     pub at: Priority,
 }
@@ -187,7 +189,7 @@ impl Reader<'_> {
             let detail = format!("`{}` in block {}", shown(&fact.field), at.block);
             return self.refuse(&challenge, hotkey, COMMITMENT_DUPLICATE, detail);
         }
-        let field = fact.field.clone();
+        let (field, digest) = (fact.field.clone(), fact.digest);
         self.reading.facts.push(fact);
         let Some(registration) = registered.get(&hotkey) else {
             let detail = format!("it committed in block {} and is not registered", at.block);
@@ -196,7 +198,7 @@ impl Reader<'_> {
         if let Err(detail) = check_age(at.block, registration) {
             return self.refuse(&challenge, hotkey, COMMITMENT_TOO_OLD, detail);
         }
-        self.reading.sightings.push(Sighting { challenge, hotkey, coldkey: registration.coldkey, field, at });
+        self.reading.sightings.push(Sighting { challenge, hotkey, coldkey: registration.coldkey, field, digest, at });
     }
 }
 
@@ -295,6 +297,7 @@ mod tests {
             hotkey: MINER,
             coldkey: OWNER,
             field: field("gym", 'a'),
+            digest: None,
             at: Priority { block: 20, index: 3 },
         };
         assert_eq!(reading.sightings[0], first);

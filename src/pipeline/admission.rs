@@ -32,6 +32,8 @@ pub struct Seen {
     pub coldkey: Hotkey,
     /// The field's text.
     pub field: String,
+    /// SHA-256 of the content, where the field tells it in the open.
+    pub digest: Option<Digest>,
     /// Where it was first seen.
     pub at: Priority,
 }
@@ -191,7 +193,27 @@ impl Pipeline {
         let id = SubmissionId(tx.last_insert_rowid());
         let data = serde_json::to_value(Seen { at, ..seen.clone() })?;
         events::append(tx, now_ms, "committed", &id.to_string(), &data)?;
+        if let Some(artifact) = seen.digest.filter(|_| challenge.intake.is_fetched) {
+            self.matched_by_itself(tx, now_ms, id, artifact)?;
+        }
         Ok(Some(id))
+    }
+
+    /// A commitment that says where its artifact is needs no other half.
+    fn matched_by_itself(
+        &self,
+        tx: &Transaction<'_>,
+        now_ms: i64,
+        id: SubmissionId,
+        artifact: Digest,
+    ) -> Result<(), Error> {
+        tx.prepare_cached(
+            "UPDATE submissions SET artifact = ?1, upload_block = commit_block, due_block = NULL WHERE id = ?2",
+        )?
+        .execute(params![artifact.to_string(), id.0])?;
+        let submission = submissions::load(tx, id)?;
+        submissions::apply(tx, now_ms, &submission, Event::Matched, Because::note(json!({ "artifact": artifact })))?;
+        supersede_older(tx, now_ms, &submission)
     }
 
     /// Joins an artifact to its commitment. The same artifact again changes nothing.

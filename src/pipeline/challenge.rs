@@ -85,6 +85,8 @@ pub struct IntakePolicy {
     pub uploads_per_hour: u32,
     /// Bytes of one artifact.
     pub artifact_bytes_max: u64,
+    /// Whether artifacts are fetched from where their commitments say, and not uploaded.
+    pub is_fetched: bool,
     /// How its commitments are written.
     pub form: Form,
     /// Whether a hotkey is done with once a submission of it was evaluated.
@@ -156,6 +158,7 @@ impl Challenge {
                 artifact_within_blocks: profile.intake.artifact_within_blocks,
                 uploads_per_hour: profile.intake.uploads_per_hour,
                 artifact_bytes_max: profile.artifact.bytes_max,
+                is_fetched: profile.artifact.is_fetched(),
                 form: Form { source: profile.intake.source, pattern: profile.intake.pattern.clone() },
                 one_per_hotkey: profile.intake.one_per_hotkey,
                 ledger_from_block: profile.intake.ledger_from_block,

@@ -10,7 +10,7 @@ use super::{
     Challenge, Error, Pipeline, Step,
     error::{IMPOSSIBLE, LEASE_LAPSED, PROCESS_DIED},
     life::{Event, Status},
-    plans, runs,
+    peers, plans, runs, sightings,
     submissions::{self, Because, Submission},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     engine::Contestant,
     fault::{Class, Fault},
     ids::SubmissionId,
-    stage::{Outcome, Scope, Work},
+    stage::{Outcome, Owner, Scope, Work},
     store::events,
 };
 
@@ -49,9 +49,14 @@ impl Pipeline {
     fn claim_in(&self, tx: &Transaction<'_>, now_ms: UnixMs) -> Result<Option<Attempt>, Error> {
         for challenge in self.challenges().values() {
             for (stage, step) in challenge.steps.iter().enumerate() {
-                if step.stage.scope() == Scope::Submission
-                    && let Some(submission) = next_queued(tx, &challenge.slug, stage)?
-                {
+                if step.stage.scope() != Scope::Submission {
+                    continue;
+                }
+                let next = match step.stage.in_order() {
+                    None => next_queued(tx, &challenge.slug, stage)?,
+                    Some(wait_ms) => peers::next_in_order(tx, &challenge.slug, stage, now_ms, wait_ms)?,
+                };
+                if let Some(submission) = next {
                     return begin(tx, now_ms, challenge, submission).map(Some);
                 }
             }
@@ -112,12 +117,16 @@ impl Pipeline {
                 submissions::record_verdict(tx, now_ms, submission.id, None, stage, "pass", None, evidence)?;
                 pass(tx, now_ms, challenge, submission)
             }
-            Outcome::Reject(fault) if fault.class == Class::Miner => {
-                let evidence = Value::Null;
-                submissions::record_verdict(tx, now_ms, submission.id, None, stage, "reject", Some(fault), &evidence)?;
+            Outcome::Exposes(evidence, exposed) => {
+                submissions::record_verdict(tx, now_ms, submission.id, None, stage, "pass", None, evidence)?;
+                peers::reject_exposed(tx, now_ms, submission, stage, exposed)?;
+                pass(tx, now_ms, challenge, submission)
+            }
+            Outcome::Reject(fault, evidence) if fault.class == Class::Miner => {
+                submissions::record_verdict(tx, now_ms, submission.id, None, stage, "reject", Some(fault), evidence)?;
                 submissions::apply(tx, now_ms, submission, Event::MinerFault, Because::fault(fault))
             }
-            Outcome::Reject(fault) | Outcome::Retry(fault) => {
+            Outcome::Reject(fault, _) | Outcome::Retry(fault) => {
                 let fault = never_the_miners(fault);
                 submissions::retry_or_fail(tx, now_ms, submission, Event::OtherFault, &fault, &step.retries)
             }
@@ -243,8 +252,20 @@ fn begin(
     let step = challenge.step(submission.stage).ok_or_else(|| missing_stage(&submission))?;
     let contestant: Contestant =
         submission.contestant().ok_or_else(|| Error::Missing { what: format!("artifact of {}", submission.id) })?;
-    let work =
-        Work { challenge: challenge.slug.clone(), stage: step.name.clone(), run: None, contestants: vec![contestant] };
+    let peers = match step.stage.in_order() {
+        None => Vec::new(),
+        Some(_wait_ms) => peers::passed(tx, &submission, &step.name)?,
+    };
+    let work = Work {
+        challenge: challenge.slug.clone(),
+        stage: step.name.clone(),
+        run: None,
+        contestants: vec![contestant],
+        parts: sightings::parts_of(tx, &submission)?,
+        owner: Some(Owner { hotkey: submission.hotkey, coldkey: Some(submission.coldkey), at: submission.priority }),
+        first: peers::first_with(tx, &submission)?,
+        peers,
+    };
     tx.prepare_cached("INSERT INTO attempts (submission, stage, started_ms, lease_until_ms) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![submission.id.0, submission.stage, now_ms, now_ms.saturating_add_unsigned(step.lease_ms)])?;
     let id = tx.last_insert_rowid();
@@ -277,8 +298,8 @@ fn close(
 
 fn describe(outcome: &Outcome) -> (&'static str, Option<Fault>) {
     match outcome {
-        Outcome::Pass(_) => ("pass", None),
-        Outcome::Reject(fault) => ("reject", Some(fault.clone())),
+        Outcome::Pass(_) | Outcome::Exposes(..) => ("pass", None),
+        Outcome::Reject(fault, _) => ("reject", Some(fault.clone())),
         Outcome::Retry(fault) => ("retry", Some(fault.clone())),
         Outcome::Hold(_) => ("hold", None),
         Outcome::Jobs(_) => ("jobs", None),

@@ -154,10 +154,10 @@ impl Fold<'_> {
         }
         let undecided = match &outcome {
             Outcome::Pass(_) => None,
-            Outcome::Reject(fault) if fault.class == Class::Miner => None,
-            Outcome::Reject(fault) | Outcome::Retry(fault) => Some(fault.to_string()),
+            Outcome::Reject(fault, _) if fault.class == Class::Miner => None,
+            Outcome::Reject(fault, _) | Outcome::Retry(fault) => Some(fault.to_string()),
             Outcome::Hold(reason) => Some(reason.clone()),
-            Outcome::Jobs(_) => Some("the stage planned jobs in its fold".to_owned()),
+            Outcome::Jobs(_) | Outcome::Exposes(..) => Some("the stage's fold is none".to_owned()),
         };
         // An incumbent keeps its own status, whatever kept it from being tried.
         if let (true, Some(reason)) = (contestant.incumbent, undecided) {
@@ -167,16 +167,18 @@ impl Fold<'_> {
         }
         match outcome {
             Outcome::Pass(evidence) => self.pass(contestant, &submission, &evidence),
-            Outcome::Reject(fault) if fault.class == Class::Miner => self.reject(&submission, &fault),
-            Outcome::Reject(fault) | Outcome::Retry(fault) => self.retry(&submission, &never_the_miners(&fault)),
+            Outcome::Reject(fault, evidence) if fault.class == Class::Miner => {
+                self.reject(&submission, &fault, &evidence)
+            }
+            Outcome::Reject(fault, _) | Outcome::Retry(fault) => self.retry(&submission, &never_the_miners(&fault)),
             Outcome::Hold(reason) => {
                 self.leaves(submission.id, None)?;
                 let note = json!({ "reason": reason });
                 self.verdict(&submission, "hold", None, &note)?;
                 submissions::apply(self.tx, self.now_ms, &submission, Event::NeedsPerson, Because::note(note)).map(drop)
             }
-            Outcome::Jobs(_) => {
-                let fault = super::error::IMPOSSIBLE.because(format!("the fold of `{}` planned jobs", self.step.name));
+            Outcome::Jobs(_) | Outcome::Exposes(..) => {
+                let fault = super::error::IMPOSSIBLE.because(format!("the fold of `{}` is none", self.step.name));
                 self.retry(&submission, &fault)
             }
         }
@@ -205,8 +207,8 @@ impl Fold<'_> {
         submissions::apply(self.tx, self.now_ms, submission, Event::Passed, Because::default()).map(drop)
     }
 
-    fn reject(&self, submission: &Submission, fault: &Fault) -> Result<(), Error> {
-        self.verdict(submission, "reject", Some(fault), &Value::Null)?;
+    fn reject(&self, submission: &Submission, fault: &Fault, evidence: &Value) -> Result<(), Error> {
+        self.verdict(submission, "reject", Some(fault), evidence)?;
         self.leaves(submission.id, Some(fault))?;
         submissions::apply(self.tx, self.now_ms, submission, Event::MinerFault, Because::fault(fault)).map(drop)
     }
@@ -292,7 +294,7 @@ fn undecided_incumbent(
     for contestant in work.contestants.iter().filter(|contestant| contestant.incumbent) {
         let fault = match outcomes.get(&contestant.submission) {
             Some(Outcome::Retry(fault)) => never_the_miners(fault),
-            Some(Outcome::Reject(fault)) if fault.class != Class::Miner => fault.clone(),
+            Some(Outcome::Reject(fault, _)) if fault.class != Class::Miner => fault.clone(),
             _ => continue,
         };
         if submissions::load(tx, contestant.submission)?.status == Status::Ranked {

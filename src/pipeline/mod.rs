@@ -15,6 +15,7 @@ pub mod life;
 mod members;
 mod outbox;
 mod payments;
+mod peers;
 mod plans;
 pub mod points;
 mod ranker;

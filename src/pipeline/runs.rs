@@ -4,7 +4,7 @@
 //! `folded` (every stage decided) → `ranked`, or `void` (nothing decided, nobody to blame). Refuses to know what the
 //! stages compare. The run keeper, an actor, calls it for every finalized block.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde_json::json;
@@ -182,11 +182,11 @@ impl Pipeline {
                 let challenge = pipeline.challenge(&due.work.challenge)?;
                 match &outcome {
                     Outcome::Jobs(plan) => plans::create(tx, now_ms, challenge, due.run, due.stage, &due.work, plan),
-                    Outcome::Retry(fault) | Outcome::Reject(fault) => {
+                    Outcome::Retry(fault) | Outcome::Reject(fault, _) => {
                         let fault = super::claims::never_the_miners(fault);
                         super::folds::void_run(tx, now_ms, challenge, due.run, Some(&fault), &fault.to_string())
                     }
-                    Outcome::Pass(_) | Outcome::Hold(_) => {
+                    Outcome::Pass(_) | Outcome::Hold(_) | Outcome::Exposes(..) => {
                         let fault = super::error::IMPOSSIBLE
                             .because(format!("stage `{}` answered for a run without a plan", due.work.stage));
                         super::folds::void_run(tx, now_ms, challenge, due.run, Some(&fault), &fault.to_string())
@@ -532,5 +532,9 @@ fn work_of(tx: &Transaction<'_>, challenge: &Challenge, step: &Step, run: RunId)
         stage: step.name.clone(),
         run: Some(facts(tx, run)?),
         contestants: contestants(tx, run)?,
+        parts: BTreeMap::new(),
+        owner: None,
+        first: None,
+        peers: Vec::new(),
     })
 }

@@ -254,6 +254,15 @@ pub fn owner_in(conn: &Connection, challenge: &str, digest: &Digest) -> Result<O
     Ok(owner)
 }
 
+/// What a submission's commitment says, by the names of the profile's pattern.
+pub(super) fn parts_of(conn: &Connection, submission: &Submission) -> Result<BTreeMap<String, String>, Error> {
+    let text: Option<String> = conn
+        .prepare_cached("SELECT parts FROM sightings WHERE challenge = ?1 AND hotkey = ?2 AND field = ?3 LIMIT 1")?
+        .query_row(params![submission.challenge, submission.hotkey.to_string(), submission.field], |row| row.get(0))
+        .optional()?;
+    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default())
+}
+
 /// The stored gaps, in order.
 ///
 /// # Errors

@@ -136,7 +136,7 @@ async fn check(history: &[Made], order: &[Read]) {
         pipeline.sighted(seen.iter().map(|(made, at)| made.sighted(*at)).collect()).await.expect("recorded");
         let admitted = seen.iter().map(|(made, at)| {
             let Sighted { challenge, hotkey, field, .. } = made.sighted(*at);
-            Seen { challenge, hotkey, coldkey: Hotkey([9; 32]), field, at: *at }
+            Seen { challenge, hotkey, coldkey: Hotkey([9; 32]), field, digest: None, at: *at }
         });
         pipeline.commitments_seen(admitted.collect()).await.expect("recorded");
         for (made, at) in &seen {
@@ -189,7 +189,7 @@ async fn a_place_that_a_run_has_used_stays() {
     let snapshot = Snapshot { block: 41, hash: Digest([1; 32]), registered: BTreeMap::from([(hotkey, one)]) };
     pipeline.members(&snapshot).await.expect("recorded");
     pipeline.sighted(vec![made.sighted(made.at)]).await.expect("recorded");
-    let seen = Seen { challenge, hotkey, coldkey: hotkey, field: field.clone(), at: made.at };
+    let seen = Seen { challenge, hotkey, coldkey: hotkey, field: field.clone(), digest: None, at: made.at };
     let id = pipeline.commitments_seen(vec![seen]).await.expect("recorded")[0];
     let place = async || pipeline.committed(SLUG, hotkey, &field).await.expect("read").expect("there").committed;
     // From before the registration: seen, and without effect on what counts.
@@ -286,7 +286,7 @@ async fn an_evaluation_uses_its_hotkey_up_and_trouble_does_not() {
     let commit = async |hotkey: u8, content: &str, block| {
         let (hotkey, field) = (Hotkey([hotkey; 32]), content.to_owned());
         let at = Priority { block, index: 1 };
-        let seen = Seen { challenge: SLUG.to_owned(), hotkey, coldkey: hotkey, field, at };
+        let seen = Seen { challenge: SLUG.to_owned(), hotkey, coldkey: hotkey, field, digest: None, at };
         pipeline.commitments_seen(vec![seen]).await.expect("recorded")
     };
     let first = commit(1, "a", 60).await[0];

@@ -44,9 +44,12 @@ pub(super) fn router(app: App) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/challenges", get(challenges))
         .route("/v1/challenges/{slug}/submissions", post(door::upload))
+        .route("/v1/challenges/{slug}/corpus", get(corpus))
+        .route("/v1/corpus/{object}", get(corpus_object))
         .route("/v1/submissions", get(submissions))
         .route("/v1/submissions/{id}", get(submission))
         .route("/v1/submissions/{id}/story", get(story))
+        .route("/v1/submissions/{id}/fault.json", get(fault_file))
         .route("/v1/rankings/{challenge}", get(ranking))
         .route("/v1/runs", get(runs))
         .route("/v1/runs/{id}", get(run))
@@ -202,12 +205,39 @@ async fn evidence(State(app): State<App>, digest: Named) -> Result<Response, Fai
     if !read(&app, move |conn| views::is_evidence(conn, &digest)).await? {
         return Err(not_found(format!("evidence bundle {digest}")));
     }
-    // A bundle is held in memory while it is sent.
+    object(&app, digest, "application/octet-stream").await
+}
+
+async fn fault_file(State(app): State<App>, id: Named) -> Answer<views::FaultFile> {
+    let id = named(id)?;
+    let found = read(&app, move |conn| views::fault_file(conn, id)).await?;
+    found.map(Json).ok_or_else(|| not_found(format!("{id} was not rejected")))
+}
+
+async fn corpus(State(app): State<App>, slug: Named, query: Asked<PageQuery>) -> Answer<Page<views::CorpusEntry>> {
+    let slug: String = named(slug)?;
+    let slug = app.pipeline().challenge(&slug)?.slug.clone();
+    let PageQuery { after, limit } = asked(query)?;
+    let window = window(after.unwrap_or(0), limit);
+    Ok(Json(read(&app, move |conn| views::corpus(conn, &slug, window)).await?))
+}
+
+async fn corpus_object(State(app): State<App>, digest: Named) -> Result<Response, Failure> {
+    let digest: Digest = named(digest)?;
+    if !read(&app, move |conn| views::is_in_corpus(conn, &digest)).await? {
+        return Err(not_found(format!("corpus object {digest}")));
+    }
+    object(&app, digest, "application/json").await
+}
+
+/// A public object of the store.
+async fn object(app: &App, digest: Digest, content_type: &'static str) -> Result<Response, Failure> {
+    // An object is held in memory while it is sent.
     let place =
         Arc::clone(&app.shared.downloads).try_acquire_owned().map_err(|_full| Failure::busy("too many downloads"))?;
     let bytes = app.pipeline().store().blobs().get(&digest, limits::EVIDENCE_BYTES).await?;
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CONTENT_LENGTH, HeaderValue::from(bytes.len())),
         // What a digest names never changes.
         (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),

@@ -4,12 +4,18 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Stage, checks::Checks, duplicates, rollouts};
+use super::{
+    Stage,
+    checks::Checks,
+    duplicates,
+    model::{self, Models},
+    rollouts,
+};
 use crate::{
-    artifact,
+    artifact::{self, fetch::Sources},
     config::profile::{Catalog, Part, Profile},
     engine::{InProcess, compare, rollouts as play},
-    fault::Fault,
+    fault::{Class, Code, Fault},
     gym::{
         isolation::Host,
         policy::{BackendChoice, codes},
@@ -17,6 +23,17 @@ use crate::{
     score,
     store::Blobs,
 };
+
+/// The kind of artifacts that are models.
+const MODEL: &str = "model";
+
+/// A profile names a part whose options it does not take.
+pub const PART_UNUSABLE: Code = Code::new(
+    Class::Operator,
+    "part_unusable",
+    "a part of a profile cannot be made with its options",
+    "check the profile with `waag profile check FILE`",
+);
 
 /// What stages are made of.
 #[derive(Clone)]
@@ -29,6 +46,8 @@ pub struct Parts {
     pub host: Host,
     /// The configured libonnxruntime, if any.
     pub onnx_library: Option<std::path::PathBuf>,
+    /// What models need besides.
+    pub models: model::Parts,
 }
 
 /// The parts of this program.
@@ -38,16 +57,18 @@ pub struct BuiltIn;
 impl Catalog for BuiltIn {
     fn names(&self, part: Part) -> Vec<&'static str> {
         match part {
-            Part::Artifact => vec!["policy", "model"],
+            Part::Artifact => vec!["policy", MODEL],
             Part::Door => vec!["commitment"],
             Part::Stage => vec!["checks", "duplicates", "rollouts"],
             Part::Rule => score::rules().iter().map(|rule| rule.name()).collect(),
         }
     }
 
-    fn check(&self, part: Part, name: &str, options: &Value) -> Result<(), String> {
+    fn check(&self, part: Part, name: &str, artifact: &str, options: &Value) -> Result<(), String> {
         match (part, name) {
-            (Part::Artifact, "model") => artifact::model::Options::parse(options).map(drop),
+            (Part::Artifact, MODEL) => artifact::model::Options::parse(options).map(drop),
+            (Part::Stage, "duplicates") if artifact == MODEL => model::Options::parse(options).map(drop),
+            (Part::Stage, "rollouts") if artifact == MODEL => Err("`rollouts` plays policies, not models".to_owned()),
             (Part::Stage, "duplicates") => duplicates::Options::parse(options).map(drop),
             (Part::Stage, "rollouts") => rollouts::Options::parse(options).map(drop),
             (Part::Rule, name) => score::rule(name).map_or(Ok(()), |rule| rule.check(options)),
@@ -91,14 +112,14 @@ pub fn limits(profile: &Profile) -> artifact::Limits {
 /// # Errors
 /// An operator fault when a part needs something that is not configured here.
 pub fn stages(profile: &Profile, parts: &Parts) -> Result<Vec<Arc<dyn Stage>>, Fault> {
-    if profile.artifact.kind == "model" {
-        return Err(artifact::model::codes::MODELS_NOT_SERVED.because(format!("profile `{}`", profile.slug)));
+    if profile.artifact.kind == MODEL {
+        return model_stages(profile, parts);
     }
     let backend = backend(profile, parts)?;
     let environments = rollouts_of(profile).map(|options| options.environments).unwrap_or_default();
     let mut stages: Vec<Arc<dyn Stage>> = Vec::new();
     for entry in &profile.stages {
-        let refused = |why: String| codes::BACKEND_UNAVAILABLE.because(format!("stage `{}`: {why}", entry.name));
+        let refused = |why: String| PART_UNUSABLE.because(format!("stage `{}`: {why}", entry.name));
         let stage: Arc<dyn Stage> = match entry.kind.as_str() {
             "duplicates" => {
                 let options = duplicates::Options::parse(&entry.options).map_err(refused)?;
@@ -111,6 +132,30 @@ pub fn stages(profile: &Profile, parts: &Parts) -> Result<Vec<Arc<dyn Stage>>, F
             _ => Arc::new(Checks::new(parts.blobs.clone(), limits(profile), environments.clone(), backend.clone())),
         };
         stages.push(stage);
+    }
+    Ok(stages)
+}
+
+/// The stages of a challenge of models.
+fn model_stages(profile: &Profile, parts: &Parts) -> Result<Vec<Arc<dyn Stage>>, Fault> {
+    let refused = |why: String| PART_UNUSABLE.because(format!("profile `{}`: {why}", profile.slug));
+    let options = artifact::model::Options::parse(&profile.artifact.options).map_err(refused)?;
+    let models = Models {
+        challenge: profile.slug.to_string(),
+        sources: Sources::new(options.source.clone(), parts.models.fetch, None),
+        options,
+        bytes_max: profile.artifact.bytes_max,
+        parts: parts.models.clone(),
+    };
+    let mut stages: Vec<Arc<dyn Stage>> = Vec::new();
+    for entry in &profile.stages {
+        stages.push(match entry.kind.as_str() {
+            "duplicates" => {
+                let options = model::Options::parse(&entry.options).map_err(refused)?;
+                Arc::new(model::Duplicates::new(models.clone(), options))
+            }
+            _ => Arc::new(model::Checks::new(models.clone())),
+        });
     }
     Ok(stages)
 }
@@ -137,4 +182,39 @@ pub fn engine(profiles: &[Profile], parts: &Parts) -> Result<InProcess, Fault> {
     let key = parts.observation_key;
     let compare = compare::Compare::new(parts.blobs.clone(), largest, backend, parts.host.clone(), key);
     Ok(InProcess::new().with(play::KIND, Arc::new(rollouts)).with(compare::KIND, Arc::new(compare)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::profile::embedded_names;
+
+    #[test]
+    fn the_shipped_profiles_name_parts_that_there_are() {
+        for name in embedded_names() {
+            let profile = Profile::load(name).unwrap_or_else(|error| panic!("{error}"));
+            profile.check(&BuiltIn).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+
+    #[test]
+    fn options_belong_to_what_is_handed_in() {
+        let check = |artifact: &str, options| BuiltIn.check(Part::Stage, "duplicates", artifact, &options);
+        assert_eq!(check("policy", serde_json::json!({ "observations": 64 })), Ok(()));
+        assert!(check("policy", serde_json::json!({ "verdict": "added" })).is_err());
+        assert_eq!(check(MODEL, serde_json::json!({ "verdict": "norms", "similarity": 0.9 })), Ok(()));
+        for wrong in [
+            serde_json::json!({ "observations": 64 }),
+            serde_json::json!({ "similarity": 0 }),
+            serde_json::json!({ "base": "team/base" }),
+            serde_json::json!({ "base": "team/base@sha256:12" }),
+            serde_json::json!({ "wait_ms": WAIT_TOO_LONG_MS }),
+        ] {
+            assert!(check(MODEL, wrong.clone()).is_err(), "{wrong}");
+        }
+        assert!(BuiltIn.check(Part::Stage, "rollouts", MODEL, &serde_json::json!({})).is_err());
+    }
+
+    /// A millisecond more than a day.
+    const WAIT_TOO_LONG_MS: u64 = 86_400_001;
 }

@@ -86,7 +86,7 @@ impl Stage for Checks {
         let checked = tokio::task::spawn_blocking(move || check(&bytes, &limits, &environments, &backend)).await;
         match checked {
             Ok(Ok(bundle)) => Outcome::Pass(evidence(&bundle)),
-            Ok(Err(fault)) if fault.class == Class::Miner => Outcome::Reject(fault),
+            Ok(Err(fault)) if fault.class == Class::Miner => Outcome::Reject(fault, json!(null)),
             Ok(Err(fault)) => Outcome::Retry(fault),
             Err(source) => {
                 Outcome::Retry(crate::engine::SPEC_MALFORMED.because(format!("the checks ended early: {source}")))

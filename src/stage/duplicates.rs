@@ -122,8 +122,8 @@ impl Stage for Duplicates {
             .map(|contestant| {
                 let name = contestant.submission.to_string();
                 let outcome = match (copies.get(name.as_str()), answer.faults.get(&name)) {
-                    (Some(copy), _) => Outcome::Reject(copy.fault()),
-                    (None, Some(fault)) if fault.class == Class::Miner => Outcome::Reject(fault.clone()),
+                    (Some(copy), _) => Outcome::Reject(copy.fault(), json!(copy)),
+                    (None, Some(fault)) if fault.class == Class::Miner => Outcome::Reject(fault.clone(), Value::Null),
                     (None, Some(fault)) => Outcome::Retry(fault.clone()),
                     (None, None) => Outcome::Pass(json!({ "observations": answer.observations })),
                 };
@@ -165,6 +165,10 @@ mod tests {
             stage: "duplicates".to_owned(),
             run: None,
             contestants: (1..=contestants).map(contestant).collect(),
+            parts: BTreeMap::new(),
+            owner: None,
+            first: None,
+            peers: Vec::new(),
         }
     }
 
@@ -203,9 +207,9 @@ mod tests {
         };
         let outcomes = fold(Ok(json!(answer)), 4);
         assert!(matches!(&outcomes[0], Outcome::Pass(_)), "{outcomes:?}");
-        assert!(matches!(&outcomes[1], Outcome::Reject(fault) if fault.code == "duplicate_bytes"), "{outcomes:?}");
+        assert!(matches!(&outcomes[1], Outcome::Reject(fault, _) if fault.code == "duplicate_bytes"), "{outcomes:?}");
         assert!(matches!(&outcomes[2], Outcome::Retry(fault) if fault.class == Class::Infra), "{outcomes:?}");
-        assert!(matches!(&outcomes[3], Outcome::Reject(fault) if fault.code == "some_code"), "{outcomes:?}");
+        assert!(matches!(&outcomes[3], Outcome::Reject(fault, _) if fault.code == "some_code"), "{outcomes:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod catalog;
 pub mod checks;
 pub mod duplicates;
+pub mod model;
 pub mod rollouts;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use crate::{
     engine::{Contestant, Needs, Records},
     fault::Fault,
-    ids::{Digest, RunId, SubmissionId},
+    ids::{Digest, Hotkey, Priority, RunId, SubmissionId},
 };
 
 /// Whether a stage looks at one submission or at a whole frozen run.
@@ -61,6 +62,57 @@ pub struct Work {
     pub run: Option<RunFacts>,
     /// One submission, or all contestants of the run that are still in it, in order of priority.
     pub contestants: Vec<Contestant>,
+    /// For one submission: what its commitment says, by the names of the profile's pattern. Empty for a sealed one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, String>,
+    /// For one submission: whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// For one submission that was committed to in the open: who was first with this content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Owner>,
+    /// For a stage that takes submissions in order: those of its challenge that have passed it, the elders first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
+}
+
+/// Who committed, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The hotkey.
+    pub hotkey: Hotkey,
+    /// Who owned it, where that is known.
+    pub coldkey: Option<Hotkey>,
+    /// When it committed.
+    pub at: Priority,
+}
+
+/// Another submission of the challenge, which has passed the stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The submission.
+    pub submission: SubmissionId,
+    /// Who sent it.
+    pub hotkey: Hotkey,
+    /// Who owned that hotkey when it committed.
+    pub coldkey: Hotkey,
+    /// The text of its commitment.
+    pub field: String,
+    /// SHA-256 of its artifact.
+    pub artifact: Digest,
+    /// When it was first committed.
+    pub priority: Priority,
+}
+
+/// A peer that turned out to break a rule, seen from the submission at hand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exposed {
+    /// The peer.
+    pub submission: SubmissionId,
+    /// What its miner did.
+    pub fault: Fault,
+    /// What shows it.
+    pub evidence: Value,
 }
 
 /// One job a stage wants done.
@@ -110,8 +162,10 @@ pub struct JobResult {
 pub enum Outcome {
     /// It goes on; the evidence is kept in the verdict.
     Pass(Value),
-    /// The miner's fault; final.
-    Reject(Fault),
+    /// It goes on, and shows what younger peers are.
+    Exposes(Value, Vec<Exposed>),
+    /// The miner's fault, with what shows it; final.
+    Reject(Fault, Value),
     /// Not the miner's fault; tried again with the class's back-off.
     Retry(Fault),
     /// A person must decide.
@@ -126,11 +180,17 @@ pub trait Stage: Send + Sync {
     /// Whether the stage sees one submission or a run.
     fn scope(&self) -> Scope;
 
+    /// For a stage of scope `Submission` that looks at each with regard to its elders: how long, in milliseconds, one
+    /// that has not come so far keeps its youngers waiting. `None` where the order is of no matter.
+    fn in_order(&self) -> Option<u64> {
+        None
+    }
+
     /// Looks at the work. A stage of scope `Run` answers `Jobs` (or `Retry`); one of scope `Submission` any outcome.
     async fn run(&self, work: &Work) -> Outcome;
 
     /// Turns the jobs' results into one outcome a contestant of the plan's work. Pure: the same input gives the same
-    /// answer on any machine. Never answers `Jobs`. A contestant that is missing from the answer passes with no
+    /// answer on any machine. Never answers `Jobs` or `Exposes`. A contestant that is missing from the answer passes with no
     /// evidence.
     fn fold(&self, work: &Work, plan: &Plan, results: &[JobResult]) -> BTreeMap<SubmissionId, Outcome>;
 }

@@ -173,7 +173,7 @@ fn outcome_of<'a>(run: u64, own: impl Iterator<Item = (&'a JobSpec, &'a JobResul
             Err(fault) if fault.class == Class::Miner => {
                 let mut fault = fault.clone();
                 fault.detail = format!("{environment}: {}", fault.detail);
-                return Outcome::Reject(fault);
+                return Outcome::Reject(fault, Value::Null);
             }
             Err(fault) => trouble = Some(fault.clone()),
             Ok(Value::Null) => {}

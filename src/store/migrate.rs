@@ -33,6 +33,7 @@ migrations![
     (5, "0005_ways"),
     (6, "0006_snapshots"),
     (7, "0007_ledger"),
+    (8, "0008_models"),
 ];
 
 /// Brings a database up to date.

@@ -7,18 +7,20 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use waag::{
     actors::Follower,
+    artifact::fetch::Limits,
     cli::demo::play::Stage,
     clock::SystemClock,
     config::Profile,
+    dedup::model::Key,
     gym::isolation::Host,
     ids::Digest,
     pipeline::{Challenge, Pipeline, points::Points},
     score,
-    stage::catalog,
+    stage::{catalog, model},
     store::{Options, Store},
 };
 
@@ -97,6 +99,12 @@ fn assemble(place: &Place, store: &Store) -> (String, Arc<Challenge>) {
         observation_key: [0; 32],
         host: Host { program: path, args: Vec::new() },
         onnx_library: None,
+        models: model::Parts {
+            fetch: Limits::default(),
+            folder: place.dir.join("models"),
+            prints: model::Prints::new(store.clone(), Arc::new(SystemClock), Key::new([0; 32])),
+            passes: Arc::new(Semaphore::new(1)),
+        },
     };
     let stages = catalog::stages(&profile, &parts).expect("they exist");
     let rule = score::rule(&profile.ranking.rule).expect("it exists");

@@ -23,7 +23,7 @@ fn shows(page: &str, key: &str) -> bool {
 #[test]
 fn every_key_of_the_shipped_profiles_is_explained() {
     let page = read("assets/handbook/profile.md");
-    let mut texts = vec![read("profiles/quickstart.toml")];
+    let mut texts = vec![read("profiles/albedo.toml"), read("profiles/quickstart.toml")];
     texts.extend(super::files("tests/profiles", "toml").iter().map(|path| read(path.to_str().expect("readable"))));
     for text in texts {
         let profile: toml::Table = toml::from_str(&text).expect("a profile");
@@ -46,11 +46,13 @@ fn every_key_of_the_shipped_profiles_is_explained() {
             }
         }
     }
-    let quickstart: toml::Table = toml::from_str(&read("profiles/quickstart.toml")).expect("a profile");
-    let stages = quickstart["stage"].as_array().expect("stages").iter();
-    let parts = stages.chain([&quickstart["ranking"]]);
-    for options in parts.filter_map(|part| part.get("options")?.as_table()) {
-        options.keys().for_each(|key| assert!(shows(&page, key), "the option `{key}`"));
+    for shipped in ["profiles/albedo.toml", "profiles/quickstart.toml"] {
+        let shipped: toml::Table = toml::from_str(&read(shipped)).expect("a profile");
+        let stages = shipped["stage"].as_array().expect("stages").iter();
+        let parts = stages.chain([&shipped["ranking"]]);
+        for options in parts.filter_map(|part| part.get("options")?.as_table()) {
+            options.keys().for_each(|key| assert!(shows(&page, key), "the option `{key}`"));
+        }
     }
     for rule in score::rules() {
         assert!(page.contains(&format!("of `{}`", rule.name())), "the options of the rule `{}`", rule.name());

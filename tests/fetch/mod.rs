@@ -25,8 +25,12 @@ use waag::artifact::{
 
 static TLS: Once = Once::new();
 
-pub fn http() -> Http {
+pub fn with_tls() {
     TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+}
+
+pub fn http() -> Http {
+    with_tls();
     Http::new(Limits { allow_private: true, silence_ms: 5_000, ..Limits::default() }).unwrap()
 }
 
@@ -133,28 +137,28 @@ async fn a_model_goes_to_a_real_registry_and_comes_back() {
 }
 
 /// A request as our servers see it: method, path with query, first and last byte.
-struct Asked {
-    method: String,
-    path: String,
-    range: Option<(usize, usize)>,
-    authorization: Option<String>,
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub range: Option<(usize, usize)>,
+    pub authorization: Option<String>,
 }
 
 /// What they answer: status, headers, body; `cut` sends only so many bytes of the body and closes.
 #[derive(Default)]
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-    cut: Option<usize>,
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub cut: Option<usize>,
 }
 
 impl Answer {
-    fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, body: body.into(), ..Self::default() }
     }
 
-    fn range(content: &[u8], range: Option<(usize, usize)>) -> Self {
+    pub fn range(content: &[u8], range: Option<(usize, usize)>) -> Self {
         let Some((first, last)) = range else { return Self::of(200, content) };
         let told = ("content-range".to_owned(), format!("bytes {first}-{last}/{}", content.len()));
         Self { headers: vec![told], ..Self::of(206, &content[first..=last]) }
@@ -168,7 +172,7 @@ impl Answer {
 
 /// A server on loopback that speaks HTTP/1.1 and answers as the closure says.
 #[expect(clippy::disallowed_methods, reason = "the server ends with its test")]
-async fn server(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> SocketAddr {
+pub async fn server(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let answer = Arc::new(answer);

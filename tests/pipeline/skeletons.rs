@@ -222,7 +222,10 @@ async fn an_answer_with_an_old_token_changes_nothing() {
     let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
     world.advance_ms(120_000);
     assert_eq!(world.pipeline.sweep(None).await.expect("sweeps").attempts, 1);
-    let late = world.pipeline.finish(&attempt, waag::stage::Outcome::Reject(BROKEN.because("too late"))).await;
+    let late = world
+        .pipeline
+        .finish(&attempt, waag::stage::Outcome::Reject(BROKEN.because("too late"), serde_json::Value::Null))
+        .await;
     assert!(matches!(late, Err(Error::Stale { .. })), "{late:?}");
     assert_eq!(world.status(submission).await, Status::Retry);
     world.settle().await;
@@ -315,6 +318,7 @@ async fn what_never_arrives_is_the_miners_and_what_always_fails_is_ours() {
         hotkey: hotkey(9),
         coldkey: hotkey(9),
         field: "waag1:duel:never".to_owned(),
+        digest: None,
         at: waag::ids::Priority { block: 1, index: 0 },
     };
     let missing = world.pipeline.commitments_seen(vec![seen]).await.expect("taken")[0];

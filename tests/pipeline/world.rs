@@ -26,7 +26,13 @@ use waag::{
 };
 
 /// A clock that moves only when told to.
-pub struct HandClock(AtomicI64);
+pub struct HandClock(pub AtomicI64);
+
+impl HandClock {
+    pub fn at(now_ms: i64) -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(now_ms)))
+    }
+}
 
 #[async_trait]
 impl Clock for HandClock {
@@ -162,7 +168,7 @@ impl Stage for Scale {
                 }
             }
             let outcome = match failed {
-                Some(fault) if fault.class == Class::Miner => Outcome::Reject(fault),
+                Some(fault) if fault.class == Class::Miner => Outcome::Reject(fault, Value::Null),
                 Some(fault) => Outcome::Retry(fault),
                 None => Outcome::Pass(json!({ "score": total })),
             };
@@ -265,7 +271,7 @@ impl World {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
         let store = Store::open(&data, Options::default()).await.expect("a fresh store opens");
-        let clock = Arc::new(HandClock(AtomicI64::new(1_000_000)));
+        let clock = HandClock::at(1_000_000);
         let script = SharedScript::default();
         let slug = challenges[0].slug.clone();
         let pipeline = pipeline(store, &clock, &script, challenges).await;
@@ -292,7 +298,8 @@ impl World {
         let hotkey = Hotkey([miner; 32]);
         let field = format!("waag1:{}:{miner}-{version}", self.slug);
         let at = Priority { block: self.block, index: u32::from(miner) };
-        let seen = Seen { challenge: self.slug.clone(), hotkey, coldkey: hotkey, field: field.clone(), at };
+        let seen =
+            Seen { challenge: self.slug.clone(), hotkey, coldkey: hotkey, field: field.clone(), digest: None, at };
         let new = self.pipeline.commitments_seen(vec![seen]).await.expect("the commitment is taken");
         let artifact = Digest::of(&[miner, version]);
         self.script.lock().expect("free").scores.insert(artifact, score);

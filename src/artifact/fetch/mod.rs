@@ -12,6 +12,7 @@ mod oci;
 mod plain;
 mod push;
 mod session;
+mod sources;
 
 pub use address::{Refusal, is_public};
 pub use download::{Download, Progress, Source, download};
@@ -21,3 +22,4 @@ pub use oci::Registry;
 pub use plain::Plain;
 pub use push::{Pushed, push};
 pub use session::Credentials;
+pub use sources::Sources;

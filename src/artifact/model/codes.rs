@@ -112,14 +112,6 @@ pub const FETCH_NOT_ALLOWED: Code = Code::new(
     "the source that the profile names is at an address that must not be spoken to",
     "correct `source` in the profile, or set `fetch.addresses` to \"any\" when the source is a machine of your own",
 );
-/// A challenge of models is served by no appliance.
-pub const MODELS_NOT_SERVED: Code = Code::new(
-    Class::Operator,
-    "models_not_served",
-    "an appliance of this version does not evaluate models",
-    "use the profile with `waag check` and `waag profile`, and serve challenges of policies",
-);
-
 /// The codes of this room.
 pub const CODES: &[Code] = &[
     INVALID_REF,
@@ -139,5 +131,4 @@ pub const CODES: &[Code] = &[
     DOWNLOAD_FAILED,
     MODEL_UNREADABLE,
     FETCH_NOT_ALLOWED,
-    MODELS_NOT_SERVED,
 ];

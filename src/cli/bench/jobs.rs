@@ -187,7 +187,7 @@ async fn admit(pipeline: &Pipeline, plan: u32) -> Result<(), Failure> {
     let hotkey = Hotkey(key);
     let (challenge, field) = ("bench".to_owned(), format!("waag1:bench:{plan}"));
     let at = Priority { block: 1, index: plan };
-    let seen = Seen { challenge: challenge.clone(), hotkey, coldkey: hotkey, field: field.clone(), at };
+    let seen = Seen { challenge: challenge.clone(), hotkey, coldkey: hotkey, field: field.clone(), digest: None, at };
     pipeline.commitments_seen(vec![seen]).await?;
     let artifact = Digest::of(&key);
     let upload = Upload { challenge, hotkey, field, artifact, bytes: 1, salt: String::new(), block: 1, payment: None };

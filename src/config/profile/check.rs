@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Opens, Profile, Source, fields::no_options, limits};
+use super::{Opens, Pattern, Profile, REPO_PART, Source, fields::no_options, limits};
 use crate::config::{
     Error,
     error::{PROFILE_INVALID, PROFILE_PART},
@@ -40,11 +40,11 @@ pub trait Catalog {
     /// The names of this kind of part.
     fn names(&self, part: Part) -> Vec<&'static str>;
 
-    /// Whether the part takes these options.
+    /// Whether the part takes these options, in a challenge whose artifacts are of this kind.
     ///
     /// # Errors
     /// Why not. A message that names a key in backticks is shown at that key's line.
-    fn check(&self, part: Part, name: &str, options: &Value) -> Result<(), String>;
+    fn check(&self, part: Part, name: &str, artifact: &str, options: &Value) -> Result<(), String>;
 }
 
 impl Profile {
@@ -80,7 +80,7 @@ impl Profile {
             let what = format!("unknown {} `{name}`{}", part.as_str(), hint(name, names.iter().copied()));
             return Err(self.mistake(PROFILE_PART, &[table, &[Step::Key(key)]].concat(), what));
         }
-        catalog.check(part, name, options).map_err(|why| {
+        catalog.check(part, name, &self.artifact.kind, options).map_err(|why| {
             let named = named_key(&why, options);
             let mut way = [table, &[Step::Key("options")]].concat();
             if !self.document().has(&way) {
@@ -153,6 +153,17 @@ impl Profile {
                 return wrong("source", "a source other than sealed needs a pattern");
             }
             _ => {}
+        }
+        if self.artifact.is_fetched() {
+            let names_it = |pattern: &Pattern| pattern.has_part(REPO_PART);
+            if !intake.pattern.as_ref().is_some_and(names_it) {
+                let what = "models are fetched from where their commitments say: it needs source = \"plain\" or \
+                            \"revealed\", and a pattern with {repo:path} and {digest:sha256}";
+                return wrong(if intake.pattern.is_some() { "pattern" } else { "source" }, what);
+            }
+            if intake.fee_rao > 0 {
+                return wrong("fee_rao", "nothing is uploaded, so that nobody could pay for an upload");
+            }
         }
         if intake.ledger_from_block > 0 && !intake.one_per_hotkey {
             return wrong("ledger_from_block", "ledger_from_block only counts with one_per_hotkey = true");

@@ -35,9 +35,16 @@ use crate::{
 /// The profile that is served when no other is named.
 pub const EMBEDDED_DEFAULT: &str = "quickstart";
 
+/// The kind of artifacts that are fetched from where their commitments say.
+const FETCHED_KIND: &str = "model";
+/// The part of a commitment that says where.
+const REPO_PART: &str = "repo";
+
 /// The profiles in the binary, by name.
-const EMBEDDED: &[(&str, &str)] =
-    &[("quickstart", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/quickstart.toml")))];
+const EMBEDDED: &[(&str, &str)] = &[
+    ("quickstart", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/quickstart.toml"))),
+    ("albedo", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/albedo.toml"))),
+];
 
 /// A challenge as its profile describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -88,6 +95,14 @@ pub struct Artifact {
     /// Options of the kind.
     #[serde(default = "fields::no_options", deserialize_with = "fields::options")]
     pub options: Value,
+}
+
+impl Artifact {
+    /// Whether artifacts are fetched from where their commitments say, and not uploaded.
+    #[must_use]
+    pub fn is_fetched(&self) -> bool {
+        self.kind == FETCHED_KIND
+    }
 }
 
 /// How it is handed in.

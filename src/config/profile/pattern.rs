@@ -196,6 +196,12 @@ impl Pattern {
         &self.text
     }
 
+    /// Whether it has a part of this name.
+    #[must_use]
+    pub fn has_part(&self, part: &str) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Part { name, .. } if name == part))
+    }
+
     /// Takes a text apart; `None` when it is not of this form. The time is linear in the text: each part ends at the
     /// first place where the literal after it stands.
     #[must_use]

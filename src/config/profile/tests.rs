@@ -226,7 +226,7 @@ impl Catalog for Parts {
         }
     }
 
-    fn check(&self, _part: Part, name: &str, options: &Value) -> Result<(), String> {
+    fn check(&self, _part: Part, name: &str, _artifact: &str, options: &Value) -> Result<(), String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Rollouts {
@@ -272,6 +272,21 @@ fn embedded_profiles_are_whole() {
         assert_eq!(profile.slug.as_str(), name);
     }
     assert!(embedded(EMBEDDED_DEFAULT).is_some());
+}
+
+#[test]
+fn models_are_named_by_their_commitments() {
+    let with = |intake: &str| {
+        let text = WHOLE.replace("kind = \"policy\"", "kind = \"model\"");
+        let text = text.replace("door = \"commitment\"", &format!("door = \"commitment\"\n{intake}"));
+        assert!(text.contains("kind = \"model\"") && text.contains(intake), "{text}");
+        parse(&text)
+    };
+    with("source = \"plain\"\npattern = \"v1|{repo:path}|{digest:sha256}\"").expect("it says where");
+    for intake in ["", "source = \"plain\"\npattern = \"v1|{digest:sha256}\""] {
+        let (code, _, what) = refused(with(intake));
+        assert!(code == "profile_invalid" && what.contains("{repo:path}"), "{what}");
+    }
 }
 
 #[test]

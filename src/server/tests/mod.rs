@@ -162,7 +162,14 @@ impl World {
     async fn commit(&self, bytes: &[u8], block: u64) {
         let field = Sealed::new(&GENESIS, NETUID, &slug(), &alice().account(), &Digest::of(bytes), &SALT).to_string();
         let at = Priority { block, index: 2 };
-        let seen = Seen { challenge: SLUG.to_owned(), hotkey: alice().account(), coldkey: Hotkey([9; 32]), field, at };
+        let seen = Seen {
+            challenge: SLUG.to_owned(),
+            hotkey: alice().account(),
+            coldkey: Hotkey([9; 32]),
+            field,
+            digest: None,
+            at,
+        };
         self.pipeline.commitments_seen(vec![seen]).await.expect("recorded");
     }
 

@@ -4,6 +4,7 @@
 //! for people. The routes make them; the client reads the same types.
 
 mod challenges;
+mod models;
 mod records;
 mod runs;
 mod status;
@@ -14,6 +15,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 pub use challenges::{Challenge, HowTo};
+pub use models::{CorpusEntry, FaultFile};
 pub use records::{Ranking, Refusal, Vector};
 pub use runs::{Contestant, Job, Run, RunDetail};
 pub use status::{ChallengeStatus, Count, Health, SlotStatus, Status, Subnet, WeightsRefused};
@@ -21,6 +23,7 @@ pub use story::Story;
 pub use submissions::{Filter, Submission};
 
 pub(super) use challenges::challenges;
+pub(super) use models::{corpus, fault_file, is_in_corpus};
 pub(super) use records::{events, is_evidence, ranking, refusals, vectors};
 pub(super) use runs::{run, runs};
 pub(super) use status::{Sources, status};

@@ -1,0 +1,79 @@
+//! The first look at a published model: its reference, its name, and everything that can be seen without fetching it.
+//!
+//! Owns the order of these checks. Refuses to fetch weights. The stage `checks` and `waag check --repo` run the same.
+
+use serde_json::json;
+
+use crate::artifact::{
+    fetch::{Source, Sources},
+    model::{Options, Passed, Reference, Refused, Rejection, Step, Trouble, Why, codes, preflight},
+};
+
+/// A model that passed the first look.
+pub struct Looked {
+    /// Which model.
+    pub reference: Reference,
+    /// Where it is, still open.
+    pub source: Box<dyn Source>,
+    /// What was seen.
+    pub passed: Passed,
+}
+
+/// Looks at a model as it was committed. `watch` hears of each check as it ends.
+///
+/// # Errors
+/// The first check that fails, with all that were made.
+pub async fn look(
+    sources: &Sources,
+    options: &Options,
+    bytes_max: u64,
+    (repo, digest): (&str, &str),
+    watch: &(dyn Fn(&Step) + Sync),
+) -> Result<Looked, Refused> {
+    let mut steps = Vec::new();
+    let reference = Reference::new(repo, digest);
+    let named = reference.as_ref().map(ToString::to_string).map_err(Clone::clone);
+    step(&mut steps, watch, codes::INVALID_REF.name, named)?;
+    let reference = reference.map_err(|why| refused(steps.clone(), Why::Rejected(why)))?;
+    if let Ok(Some(naming)) = options.naming() {
+        let checked = naming.check(&reference).map(|()| reference.repo().to_owned());
+        step(&mut steps, watch, codes::REPO_NAMING.name, checked)?;
+    }
+    let source = sources.open(&reference).map_err(|trouble| refused(steps.clone(), unusable(&trouble)))?;
+    match preflight(&*source, &options.rules(bytes_max), watch).await {
+        Ok(mut passed) => {
+            passed.steps.splice(0..0, steps);
+            Ok(Looked { reference, source, passed })
+        }
+        Err(mut refused) => {
+            refused.steps.splice(0..0, steps);
+            Err(refused)
+        }
+    }
+}
+
+fn step(
+    steps: &mut Vec<Step>,
+    watch: &(dyn Fn(&Step) + Sync),
+    name: &'static str,
+    ended: Result<String, Rejection>,
+) -> Result<(), Refused> {
+    let detail = ended.as_ref().map_or_else(|why| why.detail.clone(), Clone::clone);
+    let step = Step { name, ok: ended.is_ok(), detail };
+    watch(&step);
+    steps.push(step);
+    ended.map(drop).map_err(|why| refused(steps.clone(), Why::Rejected(why)))
+}
+
+fn refused(steps: Vec<Step>, why: Why) -> Refused {
+    Refused { steps, why: Box::new(why), read_bytes: 0 }
+}
+
+/// A source that cannot be asked at all: of another kind than the reference, or where this program may not go.
+fn unusable(trouble: &Trouble) -> Why {
+    match trouble {
+        Trouble::Malformed(why) => Why::Rejected(Rejection::new(codes::INVALID_REF, why.clone(), json!(null))),
+        Trouble::Forbidden(_) => Why::Trouble(codes::FETCH_NOT_ALLOWED.because(trouble.to_string())),
+        _ => Why::Trouble(codes::LIST_FILES_FAILED.because(trouble.to_string())),
+    }
+}

@@ -1,0 +1,221 @@
+//! Models from their commitments to the verdict on whose they are: real files over a real socket, and the stages of the
+//! program.
+
+mod ground;
+
+use std::fs;
+
+use ground::Ground;
+use serde_json::json;
+use waag::{
+    dedup::generate::{
+        Model,
+        disguise::Disguise,
+        rng::Rng,
+        synthetic::{self, Recipe},
+    },
+    ids::Digest,
+    pipeline::Error,
+};
+
+const BASE: &str = r#"base = "{base}""#;
+
+fn base() -> Model {
+    synthetic::base(4, 1)
+}
+
+/// An honest fine-tune on data of its own.
+fn tuned(seed: u64) -> Model {
+    synthetic::tune(&base(), &Recipe { seed, data: seed, common: 0.0, size: 0.1, rank: None, only: &[] })
+}
+
+fn disguised(victim: &Model, disguise: Disguise) -> Model {
+    disguise.apply(victim, &base(), &tuned(99), &mut Rng::new(5))
+}
+
+#[tokio::test]
+async fn a_copy_is_refused_and_names_its_victim_and_honest_models_go_on() {
+    let ground = Ground::open(BASE, Some(&base())).await;
+    let first = ground.publish("alice/model-a", &tuned(1));
+    let second = ground.publish("bob/model-b", &tuned(2));
+    let noisy = ground.publish("carol/model-c", &disguised(&tuned(1), Disguise::Relative(1e-3)));
+    let a = ground.commit(10, 100, &first).await;
+    let b = ground.commit(20, 101, &second).await;
+    let c = ground.commit(30, 102, &noisy).await;
+    // A sibling of the owner's may be as like as it likes.
+    let own = ground.publish("alice/model-a2", &disguised(&tuned(1), Disguise::Relative(1e-4)));
+    let a2 = ground.commit(11, 103, &own).await;
+    ground.rest().await;
+    for honest in [a, b, a2] {
+        assert_eq!(ground.stand(honest).await, ("waiting".to_owned(), String::new(), 1), "{honest}");
+    }
+    assert_eq!(ground.stand(c).await, ("rejected".to_owned(), "duplicate".to_owned(), 1));
+    let evidence = ground.evidence(c).await;
+    assert_eq!(evidence["duplicate_of_submission"], json!(a));
+    assert_eq!(evidence["duplicate_of"], json!(format!("v1|alice/model-a|sha256:{}", first.digest)));
+    assert_eq!(evidence["verdict"]["relation"], "copy");
+    assert_eq!(evidence["reference"], "base");
+    assert_eq!(ground.evidence(b).await["verdict"]["relation"], "independent");
+}
+
+#[tokio::test]
+async fn an_elder_that_comes_late_takes_back_what_its_copy_won() {
+    let ground = Ground::open(&format!("{BASE}, wait_ms = 60000"), Some(&base())).await;
+    let original = ground.publish("alice/model-a", &tuned(1));
+    let copy = ground.publish_in("bob/model-b", &tuned(1), 3);
+    ground.shut.lock().unwrap().insert("alice/model-a".to_owned());
+    let a = ground.commit(10, 100, &original).await;
+    let b = ground.commit(20, 101, &copy).await;
+    ground.rest().await;
+    // The elder waits for its retry, which keeps nobody waiting; a source that is down is nobody's fault.
+    assert_eq!(ground.stand(a).await, ("retry".to_owned(), "list_files_failed".to_owned(), 0));
+    assert_eq!(ground.stand(b).await, ("waiting".to_owned(), String::new(), 1));
+    ground.shut.lock().unwrap().clear();
+    ground.advance_ms(2_000);
+    ground.rest().await;
+    assert_eq!(ground.stand(a).await, ("waiting".to_owned(), String::new(), 1));
+    assert_eq!(ground.stand(b).await, ("rejected".to_owned(), "duplicate".to_owned(), 1));
+    let evidence = ground.evidence(b).await;
+    assert_eq!(evidence["duplicate_of_submission"], json!(a));
+    assert_eq!(evidence["verdict"]["kind"], "repacked");
+}
+
+#[tokio::test]
+async fn a_younger_one_waits_for_its_elders_but_not_for_ever() {
+    let ground = Ground::open(&format!("{BASE}, wait_ms = 60000"), Some(&base())).await;
+    let younger = ground.publish("bob/model-b", &tuned(2));
+    let b = ground.commit(20, 101, &younger).await;
+    // The younger passes its checks first, then an elder turns up, found in an older block.
+    assert!(ground.step().await);
+    assert_eq!(ground.stand(b).await, ("queued".to_owned(), String::new(), 1));
+    let elder = ground.publish("alice/model-a", &tuned(1));
+    let a = ground.commit(10, 100, &elder).await;
+    let held = ground.pipeline.claim().await.unwrap().expect("the elder is looked at first");
+    assert_eq!(held.submission.id, a);
+    assert!(ground.pipeline.claim().await.unwrap().is_none(), "the younger waits");
+    ground.advance_ms(60_001);
+    let next = ground.pipeline.claim().await.unwrap().expect("and no longer than it must");
+    assert_eq!(next.submission.id, b);
+    assert_eq!(next.work.peers, []);
+    // One at a time, whoever it is.
+    let challenge = ground.pipeline.challenge("models").unwrap();
+    let outcome = challenge.steps[0].stage.run(&held.work).await;
+    ground.pipeline.finish(&held, outcome).await.unwrap();
+    assert!(ground.pipeline.claim().await.unwrap().is_none());
+    let outcome = challenge.steps[1].stage.run(&next.work).await;
+    ground.pipeline.finish(&next, outcome).await.unwrap();
+    let last = ground.pipeline.claim().await.unwrap().expect("its turn");
+    assert_eq!((last.submission.id, last.work.peers.len()), (a, 1));
+}
+
+#[tokio::test]
+async fn who_was_first_with_a_digest_owns_it() {
+    let ground = Ground::open(BASE, Some(&base())).await;
+    let model = ground.publish("alice/model-a", &tuned(1));
+    let late = ground.commit(30, 103, &model).await;
+    let early = ground.commit(10, 100, &model).await;
+    // Another hotkey of the same owner.
+    let own = ground.commit(11, 104, &model).await;
+    ground.rest().await;
+    assert_eq!(ground.stand(early).await.0, "waiting");
+    assert_eq!(ground.stand(own).await.0, "waiting");
+    assert_eq!(ground.stand(late).await, ("rejected".to_owned(), "duplicate".to_owned(), 1));
+    assert_eq!(ground.evidence(late).await["reason"], "same_digest");
+}
+
+#[tokio::test]
+async fn the_published_rule_is_there_for_subnets_that_use_it() {
+    let ground = Ground::open(r#"verdict = "norms""#, None).await;
+    let first = ground.publish("alice/model-a", &tuned(1));
+    let same = ground.publish_in("bob/model-b", &tuned(1), 3);
+    let noisy = ground.publish("carol/model-c", &disguised(&tuned(1), Disguise::Ulp(1.0)));
+    let a = ground.commit(10, 100, &first).await;
+    let b = ground.commit(20, 101, &same).await;
+    let c = ground.commit(30, 102, &noisy).await;
+    ground.rest().await;
+    assert_eq!(ground.stand(a).await.0, "waiting");
+    assert_eq!(ground.stand(b).await, ("rejected".to_owned(), "duplicate".to_owned(), 1));
+    let evidence = ground.evidence(b).await;
+    assert_eq!((evidence["similarity"].as_f64(), evidence["threshold"].as_f64()), (Some(1.0), Some(0.95)));
+    // It is what the rule does: steps of the last bit pass it.
+    assert_eq!(ground.stand(c).await.0, "waiting");
+}
+
+#[tokio::test]
+async fn faults_are_whose_they_are_and_rejections_carry_what_shows_them() {
+    let ground = Ground::open(BASE, Some(&base())).await;
+    let named_badly = ground.publish("alice/other", &tuned(1));
+    let missing = ground.publish("bob/model-gone", &tuned(2));
+    fs::remove_dir_all(ground.folder("bob/model-gone")).unwrap();
+    let extra = ground.publish("carol/model-extra", &tuned(3));
+    let folder = ground.folder("carol/model-extra");
+    fs::write(folder.join("run.py"), "boo").unwrap();
+    let extra = ground::Published { digest: ground::sealed(&folder), ..extra };
+    let down = ground.publish("dave/model-d", &tuned(4));
+    ground.shut.lock().unwrap().insert("dave/model-d".to_owned());
+    let changed = ground.publish("erin/model-e", &tuned(5));
+    let shard = ground.folder("erin/model-e").join("model-00001-of-00002.safetensors");
+    let mut bytes = fs::read(&shard).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    let mut ids = Vec::new();
+    for (miner, one) in [(10, &named_badly), (20, &missing), (30, &extra), (40, &down), (50, &changed)] {
+        ids.push(ground.commit(miner, 100 + u64::from(miner), one).await);
+    }
+    ground.rest().await;
+    let codes = ["repo_naming", "repo_not_found", "file_manifest", "list_files_failed", "download_failed"];
+    for ((id, code), status) in ids.iter().zip(codes).zip(["rejected", "rejected", "rejected", "retry", "retry"]) {
+        assert_eq!(ground.stand(*id).await, (status.to_owned(), code.to_owned(), 0), "{id}");
+    }
+    let evidence = ground.evidence(ids[2]).await;
+    assert_eq!(evidence["checks"][0]["name"], "invalid_ref");
+    assert!(evidence["details"].to_string().contains("run.py"), "{evidence}");
+    // Spent retries are ours to answer for, never the miner's.
+    for _ in 0..5 {
+        ground.advance_ms(2_000);
+        ground.rest().await;
+    }
+    assert_eq!(ground.stand(ids[3]).await.0, "failed");
+}
+
+#[tokio::test]
+async fn without_a_base_nothing_but_equal_contents_is_held_against_anybody() {
+    let ground = Ground::open("", None).await;
+    let first = ground.publish("alice/model-a", &tuned(1));
+    let same = ground.publish_in("bob/model-b", &tuned(1), 3);
+    let other = ground.publish("carol/model-c", &tuned(3));
+    let a = ground.commit(10, 100, &first).await;
+    let b = ground.commit(20, 101, &same).await;
+    let c = ground.commit(30, 102, &other).await;
+    ground.rest().await;
+    assert_eq!(ground.stand(a).await.0, "waiting");
+    assert_eq!(ground.stand(b).await.1, "duplicate");
+    assert_eq!(ground.stand(c).await.0, "waiting");
+    assert_eq!(ground.evidence(c).await["reference"], "none");
+}
+
+#[tokio::test]
+async fn fingerprints_are_kept_once_and_their_public_half_is_never_taken_back() {
+    let ground = Ground::open(BASE, Some(&base())).await;
+    let model = ground.publish("alice/model-a", &tuned(1));
+    for (miner, block) in [(10, 100), (11, 101)] {
+        ground.commit(miner, block, &model).await;
+    }
+    ground.rest().await;
+    assert!(ground.data.join("models").join(model.digest.to_string()).join("config.json").is_file());
+    let read = |sql: &'static str| ground.pipeline.store().db().read(move |conn| text(conn, sql));
+    assert_eq!(read("SELECT count(*) || '' FROM fingerprints").await.unwrap(), "2", "the model's and the base's");
+    let object: Digest = read("SELECT object FROM corpus ORDER BY seq LIMIT 1").await.unwrap().parse().unwrap();
+    let bytes = ground.pipeline.store().blobs().get(&object, 1_000_000).await.unwrap();
+    let object: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(object["reference"], json!(format!("alice/model-a@sha256:{}", model.digest)));
+    assert_eq!(object["layer_keys"].as_array().unwrap().len(), object["tensor_samples"].as_array().unwrap().len());
+    for act in ["DELETE FROM corpus", "UPDATE corpus SET contents = ''"] {
+        let wiped = ground.pipeline.store().db().write("wipe", move |tx| Ok::<_, Error>(tx.execute(act, [])?)).await;
+        assert!(wiped.is_err(), "{act}");
+    }
+}
+
+fn text(conn: &rusqlite::Connection, sql: &str) -> Result<String, Error> {
+    Ok(conn.query_row(sql, [], |row| row.get(0))?)
+}
