@@ -151,6 +151,8 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub cut: Option<usize>,
+    /// Whether nothing comes after the cut, and the line stays open.
+    pub stalls: bool,
 }
 
 impl Answer {
@@ -191,7 +193,11 @@ pub async fn server(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -
                     let body = if asked.method == "HEAD" { &[][..] } else { &answer.body };
                     let cut = answer.cut.unwrap_or(body.len()).min(body.len());
                     let sent = [format!("{head}\r\n").as_bytes(), &body[..cut]].concat();
-                    if write.write_all(&sent).await.is_err() || answer.cut.is_some() {
+                    let is_gone = write.write_all(&sent).await.is_err();
+                    if answer.stalls && !is_gone {
+                        std::future::pending::<()>().await;
+                    }
+                    if is_gone || answer.cut.is_some() {
                         return;
                     }
                 }

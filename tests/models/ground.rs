@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
 };
 
 use serde_json::{Value, json};
@@ -31,6 +31,8 @@ use crate::{
     pipeline::world::HandClock,
 };
 
+/// What a stalled repository sends of an answer: more than the checks read of any file.
+const STALLED_BYTES: usize = 20_000;
 /// Weight files of every model.
 const SHARDS: usize = 2;
 
@@ -39,7 +41,9 @@ pub struct Ground {
     pub pipeline: Pipeline,
     pub clock: Arc<HandClock>,
     /// Repositories that answer 503.
-    pub shut: Arc<Mutex<BTreeSet<String>>>,
+    pub shut: Shared,
+    /// Those that send the beginning of what is asked for, and stay on the line.
+    pub stalled: Shared,
     pub data: std::path::PathBuf,
     dir: tempfile::TempDir,
 }
@@ -95,7 +99,8 @@ impl Ground {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("www");
         let shut = Arc::new(Mutex::new(BTreeSet::new()));
-        let url = serve(&root, &shut).await;
+        let stalled = Arc::new(Mutex::new(BTreeSet::new()));
+        let url = serve(&root, &shut, &stalled).await;
         let mut text = profile(&url, duplicates);
         if let Some(base) = base {
             let folder = root.join("team/base");
@@ -109,7 +114,7 @@ impl Ground {
         let challenges = BTreeMap::from([(challenge.slug.clone(), Arc::new(challenge))]);
         let shared: Arc<dyn Clock> = Arc::<HandClock>::clone(&clock);
         let pipeline = Pipeline::open(store, shared, challenges, Points::default()).await.unwrap();
-        Self { pipeline, clock, shut, data, dir }
+        Self { pipeline, clock, shut, stalled, data, dir }
     }
 
     pub fn folder(&self, repo: &str) -> std::path::PathBuf {
@@ -173,7 +178,7 @@ impl Ground {
     }
 
     pub fn advance_ms(&self, by: i64) {
-        self.clock.0.fetch_add(by, Ordering::SeqCst);
+        self.clock.advance_ms(by);
     }
 
     /// Status, code and stage of a submission.
@@ -245,19 +250,27 @@ fn assemble(text: &str, store: &Store, clock: &Arc<HandClock>, data: &Path) -> C
     Challenge::assemble(&profile, stages, score::rule("king").unwrap())
 }
 
+type Shared = Arc<Mutex<BTreeSet<String>>>;
+
+fn is_in(repos: &Shared, path: &str) -> bool {
+    repos.lock().unwrap().iter().any(|repo| path.starts_with(repo))
+}
+
 /// Serves the files below a folder.
-async fn serve(root: &Path, shut: &Arc<Mutex<BTreeSet<String>>>) -> String {
+async fn serve(root: &Path, shut: &Shared, stalled: &Shared) -> String {
     fetch::with_tls();
-    let (root, shut) = (root.to_owned(), Arc::clone(shut));
+    let (root, shut, stalled) = (root.to_owned(), Arc::clone(shut), Arc::clone(stalled));
     let address = fetch::server(move |asked| {
         let path = asked.path.trim_start_matches('/');
-        if shut.lock().unwrap().iter().any(|repo| path.starts_with(repo)) {
+        if is_in(&shut, path) {
             return Answer::of(503, "busy");
         }
-        match fs::read(root.join(path)) {
-            Ok(bytes) => Answer::range(&bytes, asked.range),
-            Err(_) => Answer::of(404, ""),
+        let Ok(bytes) = fs::read(root.join(path)) else { return Answer::of(404, "") };
+        let answer = Answer::range(&bytes, asked.range);
+        if is_in(&stalled, path) && answer.body.len() > STALLED_BYTES && asked.method == "GET" {
+            return Answer { cut: Some(STALLED_BYTES), stalls: true, ..answer };
         }
+        answer
     })
     .await;
     format!("http://{address}")

@@ -195,6 +195,27 @@ async fn without_a_base_nothing_but_equal_contents_is_held_against_anybody() {
 }
 
 #[tokio::test]
+async fn a_source_that_stays_on_the_line_holds_nobody_for_longer_than_it_may() {
+    let ground = Ground::open(BASE, Some(&base())).await;
+    let model = ground.publish("alice/model-a", &tuned(1));
+    let id = ground.commit(10, 100, &model).await;
+    ground.stalled.lock().unwrap().insert("alice/model-a".to_owned());
+    let wait = async {
+        // It sleeps only once the download is under way.
+        while ground.clock.sleepers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        ground.advance_ms(4 * 60 * 60 * 1000);
+    };
+    tokio::join!(ground.step(), wait);
+    assert_eq!(ground.stand(id).await, ("retry".to_owned(), "download_failed".to_owned(), 0));
+    ground.stalled.lock().unwrap().clear();
+    ground.advance_ms(2_000);
+    ground.rest().await;
+    assert_eq!(ground.stand(id).await, ("waiting".to_owned(), String::new(), 1));
+}
+
+#[tokio::test]
 async fn fingerprints_are_kept_once_and_their_public_half_is_never_taken_back() {
     let ground = Ground::open(BASE, Some(&base())).await;
     let model = ground.publish("alice/model-a", &tuned(1));

@@ -5,13 +5,14 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use waag::{
     clock::Clock,
@@ -26,11 +27,21 @@ use waag::{
 };
 
 /// A clock that moves only when told to.
-pub struct HandClock(pub AtomicI64);
+pub struct HandClock(AtomicI64, Notify, AtomicUsize);
 
 impl HandClock {
     pub fn at(now_ms: i64) -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(now_ms)))
+        Arc::new(Self(AtomicI64::new(now_ms), Notify::new(), AtomicUsize::new(0)))
+    }
+
+    /// How many have gone to sleep by it.
+    pub fn sleepers(&self) -> usize {
+        self.2.load(Ordering::SeqCst)
+    }
+
+    pub fn advance_ms(&self, by: i64) {
+        self.0.fetch_add(by, Ordering::SeqCst);
+        self.1.notify_waiters();
     }
 }
 
@@ -40,8 +51,16 @@ impl Clock for HandClock {
         self.0.load(Ordering::SeqCst)
     }
 
-    async fn sleep(&self, _duration: Duration) {
-        std::future::pending().await
+    async fn sleep(&self, duration: Duration) {
+        let due_ms = self.now_ms() + i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2);
+        self.2.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let moved = self.1.notified();
+            if self.now_ms() >= due_ms {
+                return;
+            }
+            moved.await;
+        }
     }
 }
 
@@ -286,7 +305,7 @@ impl World {
     }
 
     pub fn advance_ms(&self, by: i64) {
-        self.clock.0.fetch_add(by, Ordering::SeqCst);
+        self.clock.advance_ms(by);
     }
 
     /// One miner commits and uploads, with this score.

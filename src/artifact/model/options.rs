@@ -7,8 +7,11 @@ use serde_json::Value;
 
 use super::{Naming, Rules, architecture, files::FileRules, safetensors::Dtype};
 
+/// Milliseconds that one try at fetching a model may be given: a second to two days.
+const FETCH_MS: std::ops::RangeInclusive<u64> = 1_000..=172_800_000;
+
 /// `[artifact.options]` of a profile whose artifacts are models.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Where the repositories are.
@@ -23,6 +26,14 @@ pub struct Options {
     /// What of the configuration is fixed.
     #[serde(default)]
     pub architecture: Option<architecture::Spec>,
+    /// How long one try at fetching a model may take, in milliseconds.
+    #[serde(default = "fetch_ms")]
+    pub fetch_ms: u64,
+}
+
+/// A hundred gigabytes at seven megabytes a second. What came stays for the next try.
+const fn fetch_ms() -> u64 {
+    4 * 60 * 60 * 1000
 }
 
 /// Where repositories are.
@@ -51,6 +62,10 @@ impl Options {
     pub fn parse(options: &Value) -> Result<Self, String> {
         let options: Self = serde_json::from_value(options.clone()).map_err(|source| source.to_string())?;
         options.naming()?;
+        if !FETCH_MS.contains(&options.fetch_ms) {
+            let (least, most) = FETCH_MS.into_inner();
+            return Err(format!("`fetch_ms` is {}, it must be {least} to {most}", options.fetch_ms));
+        }
         if options.dtypes.is_empty() {
             return Err("`dtypes` names no type".to_owned());
         }

@@ -6,13 +6,15 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tracing::info;
 
 use super::{
     Looked, Prints,
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::{
     artifact::{
-        fetch::{Download, Limits, Source, Sources, download},
+        fetch::{Download, Limits, Progress, Source, Sources, download},
         model::{Options, Passed, Refused, Step, Trouble, Why, codes},
     },
     dedup::model::Fingerprint,
@@ -30,6 +32,9 @@ use crate::{
     ids::Digest,
     stage::{Outcome, Work},
 };
+
+/// Steps in which the log hears of a download.
+const TOLD_PERCENT: u64 = 5;
 
 /// What the models of all challenges share.
 #[derive(Clone)]
@@ -101,8 +106,22 @@ impl Models {
 
     async fn fetch(&self, source: &dyn Source, folder: &Path) -> Result<(), Refused> {
         let how = Download { bytes_max: self.bytes_max, ..Download::default() };
+        let (uri, told) = (source.uri(), AtomicU64::new(0));
+        let watch = |progress: Progress| {
+            let percent = progress.done.saturating_mul(100) / progress.total.max(1);
+            if percent >= told.load(Ordering::Relaxed) + TOLD_PERCENT {
+                told.store(percent, Ordering::Relaxed);
+                info!(uri, percent, bytes = progress.total, "fetching");
+            }
+        };
+        let limit = Duration::from_millis(self.options.fetch_ms);
         let fetched = match tokio::fs::create_dir_all(folder).await {
-            Ok(()) => download(source, folder, how, &|_| ()).await,
+            Ok(()) => tokio::select! {
+                fetched = download(source, folder, how, &watch) => fetched,
+                () = self.parts.prints.clock().sleep(limit) => {
+                    Err(Trouble::Failed(format!("not whole after {} ms", self.options.fetch_ms)))
+                }
+            },
             Err(error) => Err(Trouble::Disk(format!("{}: {error}", folder.display()))),
         };
         fetched.map_err(|trouble| {

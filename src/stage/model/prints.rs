@@ -51,6 +51,11 @@ impl Prints {
         &self.key
     }
 
+    /// By what time passes for the stages of models.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     /// The fingerprint of a model, if it is kept.
     ///
     /// # Errors
