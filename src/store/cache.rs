@@ -34,6 +34,8 @@ pub enum Hit {
     },
 }
 
+/// The folder of models, which lies beside sled's files.
+const MODELS: &str = "models";
 /// Ended entries that a write removes: more than it adds, so that the cache cannot grow with the ended ones.
 const REMOVED_PER_WRITE: usize = 4;
 
@@ -166,13 +168,28 @@ impl Cache {
     }
 }
 
+/// Empties the folder, but for what lies beside sled's files in it: models are cheap to lose and dear to fetch again.
 fn wipe(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::File { act: "empty", path: dir.to_owned(), source })
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::File { act: "empty", path, source }
+    };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return make_private_dir(dir),
+        Err(source) => return Err(failed(dir)(source)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed(dir))?;
+        let path = entry.path();
+        if entry.file_name() == MODELS {
+            continue;
         }
-        _ => make_private_dir(dir),
+        let is_dir = entry.file_type().map_err(failed(&path))?.is_dir();
+        let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(failed(&path))?;
     }
+    Ok(())
 }
 
 fn check(what: &'static str, size: usize, limit: usize) -> Result<(), Error> {
@@ -289,6 +306,7 @@ mod tests {
             cache.put(b"k", b"v", 100, 0).expect("kept");
             drop(cache);
             fs::write(path.join(name), garbage).expect("written");
+            fs::create_dir(path.join(MODELS)).expect("a folder");
             // sled may panic on it; a process that panics is started again.
             let first = std::panic::catch_unwind(|| Cache::open(&path));
             let panicked = first.is_err();
@@ -297,6 +315,7 @@ mod tests {
             assert!(!panicked || cache.get(b"k", 0).expect("read").is_none(), "{name}");
             cache.put(b"k", b"w", 100, 0).expect("it works");
             assert_eq!(cache.get(b"k", 0).expect("read"), Some(b"w".to_vec()));
+            assert!(path.join(MODELS).is_dir(), "the models beside it stay");
         }
     }
 

@@ -105,6 +105,13 @@ pub const MODEL_UNREADABLE: Code = Code::new(
     "a file of the model cannot be read or written on this machine",
     "look at its folder, its mode and the free space of the disk",
 );
+/// A model that no deletion makes room for.
+pub const DISK_TOO_SMALL: Code = Code::new(
+    Class::Operator,
+    "model_larger_than_disk",
+    "a model is larger than all that models may take of the disk",
+    "raise `slots.disk_mib`, give the data directory a larger disk, or lower `bytes_max` in the profile",
+);
 /// The source of the profile is where this program may not go.
 pub const FETCH_NOT_ALLOWED: Code = Code::new(
     Class::Operator,
@@ -130,5 +137,6 @@ pub const CODES: &[Code] = &[
     PREFLIGHT_FAILED,
     DOWNLOAD_FAILED,
     MODEL_UNREADABLE,
+    DISK_TOO_SMALL,
     FETCH_NOT_ALLOWED,
 ];

@@ -5,8 +5,10 @@
 //! behind [`Repo`]. The stage `checks` and the miner verbs run the very same [`preflight`].
 
 pub mod architecture;
+pub mod cache;
 mod check;
 pub mod codes;
+pub mod disk;
 pub mod files;
 pub mod index;
 pub mod json;
@@ -19,8 +21,10 @@ pub mod safetensors;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use cache::{ModelCache, Pinned, Reserved};
 pub use check::{Passed, Refused, Rules, Step, Why, preflight};
 pub use codes::CODES;
+pub use disk::Disk;
 pub use local::Folder;
 pub use options::{Options, Place};
 pub use reference::{Naming, Reference};
