@@ -4,6 +4,7 @@
 //! that look, act and report, periodically and when nudged. Refuses to decide anything: they call the pipeline.
 //! `cli/` starts the tree; rooms that need a task of their own take a [`Tasks`] handle.
 
+mod collector;
 mod follower;
 mod keeper;
 mod ranker;
@@ -17,6 +18,7 @@ mod tasks;
 mod weigher;
 mod worker;
 
+pub use collector::collect_models;
 pub use follower::{Error as FollowError, Facts, Follower};
 pub use keeper::keep_runs;
 pub use ranker::rank;

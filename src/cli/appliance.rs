@@ -15,7 +15,10 @@ use crate::{
         self, Beacon, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers,
         snapshots::{self, Pinned},
     },
-    artifact::fetch,
+    artifact::{
+        fetch,
+        model::{ModelCache, Options as ModelOptions, disk},
+    },
     chain::{self, Account, Client, Hiding, Keypair},
     clock::Clock,
     config::{Profile, Settings, settings},
@@ -26,6 +29,7 @@ use crate::{
     ids::{Digest, Entropy as _, SystemEntropy},
     pipeline::{
         Challenge, Challenges, Pipeline, Released,
+        collection::Keep,
         points::{Point, Points},
         scheduler::{Scheduler, Slots},
     },
@@ -52,8 +56,6 @@ const KEY_BYTES: usize = 32;
 const DEVNET: &str = "devnet";
 /// Submissions at their stages at a time, where artifacts are fetched: one slow source must not keep all others waiting.
 const FETCHING_RUNNERS: usize = 4;
-/// Where models are put, in the data directory: they can be fetched again.
-const MODELS: &str = "cache/models";
 /// The name of this machine's workers.
 const MACHINE: &str = "local";
 /// Unfinalized blocks apart, how far the own chain may be ahead of what the appliance took in: within what counts as
@@ -131,7 +133,9 @@ impl Appliance {
         let is_new = !settings.data_dir.join("db").exists();
         let kept = store::Options::from_settings(&settings.store).map_err(super::context::refused)?;
         let store = Store::open(&settings.data_dir, kept).await.map_err(|error| error.fault())?;
-        let parts = parts(context, settings, &store)?;
+        let scheduler = Scheduler::new(slots(settings)?);
+        let parts = parts(context, settings, &store, &scheduler)?;
+        let models = parts.models.cache.clone();
         let challenges = assemble(&configured.profiles, &parts)?;
         let engine = catalog::engine(&configured.profiles, &parts)?;
         let points =
@@ -139,7 +143,6 @@ impl Appliance {
         let pipeline = Pipeline::open(store, Arc::clone(&context.clock), challenges, points)
             .await
             .map_err(|error| error.fault())?;
-        let scheduler = Scheduler::new(slots(settings));
         let pinned = check_pinned(&pipeline, settings).await?;
         let begun_ms = context.clock.now_ms();
         let (facts, seen) = watch::channel(restored(&pipeline, settings, pinned).await);
@@ -176,6 +179,7 @@ impl Appliance {
             info!(held.attempts, held.replicas, "what the process before this one was at work on is begun again");
         }
         appliance.run_pipeline(&pipeline, scheduler, Arc::new(engine), &seen, settings.weights.burn_uid);
+        appliance.collect(context, configured, &pipeline, models);
         appliance.tell_doors(context, doors, seen.clone(), block_ms);
         appliance.keep_pace(settings, seen.clone());
         let watched = Watched { genesis, connection, facts, seen, trouble };
@@ -201,6 +205,13 @@ impl Appliance {
         self.tasks.spawn("ranker", actors::rank(pipeline.clone(), facts.clone(), burn_uid, token.clone()));
         let workers = Workers { pipeline: pipeline.clone(), scheduler, engine, name: MACHINE.to_owned() };
         actors::run_workers(&workers, &self.tasks);
+    }
+
+    /// Starts what deletes models.
+    fn collect(&self, context: &Context, configured: &Configured, pipeline: &Pipeline, models: ModelCache) {
+        let (store, clock) = (pipeline.store().clone(), Arc::clone(&context.clock));
+        let actor = actors::collect_models(models, store, clock, keep(configured), self.tasks.token().clone());
+        self.tasks.spawn("collector", actor);
     }
 
     /// Hands the doors their part of what the follower sees.
@@ -378,7 +389,8 @@ pub async fn pipeline(context: &Context, configured: &Configured) -> Result<Pipe
     let settings = configured.settings();
     let kept = store::Options::from_settings(&settings.store).map_err(super::context::refused)?;
     let store = Store::open(&settings.data_dir, kept).await.map_err(|error| error.fault())?;
-    let challenges = assemble(&configured.profiles, &parts(context, settings, &store)?)?;
+    let scheduler = Scheduler::new(slots(settings)?);
+    let challenges = assemble(&configured.profiles, &parts(context, settings, &store, &scheduler)?)?;
     let opened = Pipeline::open(store, Arc::clone(&context.clock), challenges, Points::default()).await;
     opened.map_err(|error| error.fault().into())
 }
@@ -476,23 +488,30 @@ fn validator(context: &Context, settings: &Settings) -> Result<Option<Arc<Keypai
 }
 
 /// What stages are made of. The key for observations is made at the first start and kept.
-fn parts(context: &Context, settings: &Settings, store: &Store) -> Result<Parts, Failure> {
+fn parts(context: &Context, settings: &Settings, store: &Store, scheduler: &Scheduler) -> Result<Parts, Failure> {
     Ok(Parts {
         blobs: store.blobs().clone(),
         observation_key: own_key(context, settings, "observations.key")?,
         host: context.host()?,
         onnx_library: settings.onnx.library.clone(),
-        models: models(context, settings, store)?,
+        models: models(context, settings, store, scheduler)?,
     })
 }
 
 /// What the stages of models share. The key of fingerprints is made at the first start and kept.
-fn models(context: &Context, settings: &Settings, store: &Store) -> Result<model::Parts, Failure> {
+fn models(
+    context: &Context,
+    settings: &Settings,
+    store: &Store,
+    scheduler: &Scheduler,
+) -> Result<model::Parts, Failure> {
     let key = Key::new(own_key(context, settings, "fingerprints.key")?);
     let allow_private = settings.fetch.addresses.allows_private();
+    let (clock, disk) = (Arc::clone(&context.clock), scheduler.disk().clone());
+    let cache = ModelCache::open(&settings.data_dir, clock, disk).map_err(|error| error.fault())?;
     Ok(model::Parts {
         fetch: fetch::Limits { allow_private, ..fetch::Limits::default() },
-        folder: settings.data_dir.join(MODELS),
+        cache,
         prints: model::Prints::new(store.clone(), Arc::clone(&context.clock), key),
         passes: Arc::new(Semaphore::new(1)),
     })
@@ -543,10 +562,20 @@ fn assemble(profiles: &[Profile], parts: &Parts) -> Result<Challenges, Failure> 
     Ok(challenges)
 }
 
-fn slots(settings: &Settings) -> Slots {
+/// Which models are never deleted, and for how long those of failed submissions are kept.
+pub fn keep(configured: &Configured) -> Keep {
+    let models = configured.profiles.iter().filter(|profile| profile.artifact.kind == "model");
+    let options = models.filter_map(|profile| ModelOptions::parse(&profile.artifact.options).ok());
+    let bases = options.filter_map(|options| Some(options.base().ok()??.repo().to_owned())).collect();
+    Keep { bases, grace_ms: configured.settings().models.grace_ms }
+}
+
+fn slots(settings: &Settings) -> Result<Slots, Failure> {
     let machine = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let cpus = if settings.slots.cpus == 0 { machine } else { settings.slots.cpus };
     // Without a limit of its own, memory is not what jobs wait for.
     let memory_mib = if settings.slots.memory_mib == 0 { u64::MAX / 2 } else { settings.slots.memory_mib };
-    Slots { cpus, memory_mib, gpus: Vec::new() }
+    let disk_bytes = disk::budget_bytes(&settings.data_dir, settings.slots.disk_mib);
+    let disk_bytes = disk_bytes.map_err(|error| error.fault())?;
+    Ok(Slots { cpus, memory_mib, gpus: Vec::new(), disk_bytes })
 }

@@ -174,6 +174,8 @@ pub enum Verb {
     Commitments(super::commitments::Args),
     /// What the appliance is doing, and your submissions there
     Status(super::status::Args),
+    /// Which models are kept on this machine and why; delete the others
+    Collect(super::collect::Args),
     /// The whole story of one submission
     Why(super::why::Args),
     /// Who is registered in the subnet, at any block

@@ -1,6 +1,6 @@
 //! Every code of the program, gathered from the rooms that raise them.
 
-use super::{appliance, demo, devnet as ground, exit, init, miner, verify, wallet, weights as weights_verb};
+use super::{appliance, collect, demo, devnet as ground, exit, init, miner, verify, wallet, weights as weights_verb};
 use crate::{
     actors, artifact, auth, chain, config, dedup, devnet, engine, fault::Code, gym, intake, pipeline, server, stage,
     store, weights,
@@ -31,6 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         demo::play::CODES,
         appliance::CODES,
         weights_verb::CODES,
+        collect::CODES,
     ];
     let own: &[&'static Code] = &[
         &init::SETTINGS_EXIST,

@@ -8,6 +8,7 @@ mod args;
 pub mod bench;
 pub mod check;
 pub mod codes;
+pub mod collect;
 pub mod commit;
 pub mod commitments;
 pub mod completions;
@@ -86,6 +87,7 @@ async fn dispatch(context: &Context, verb: Verb) -> Outcome {
         Verb::Commitments(args) => commitments::run(context, &args).await,
         Verb::Publish(args) => publish::run(context, &args).await,
         Verb::Status(args) => status::run(context, &args).await,
+        Verb::Collect(args) => collect::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
         Verb::Metagraph(args) => metagraph::run(context, &args).await,
         Verb::Verify(args) => verify::run(context, &args).await,

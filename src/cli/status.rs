@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{
     Context, Outcome,
     exit::{answer, table},
+    words::bytes_of,
 };
 use crate::{
     fault::Fault,
@@ -82,6 +83,15 @@ fn in_words(status: &Status) -> String {
     }
     let slots = &status.slots;
     lines.push(format!("slots: {} of {} CPUs free", slots.cpus_free, slots.cpus));
+    if slots.disk_bytes_free < slots.disk_bytes {
+        let (free, all) = (bytes_of(slots.disk_bytes_free), bytes_of(slots.disk_bytes));
+        lines.push(format!("models: {free} of {all} of the disk free"));
+    }
+    if slots.disk_waiting_models > 0 {
+        let (models, bytes) = (slots.disk_waiting_models, bytes_of(slots.disk_waiting_bytes));
+        let noun = if models == 1 { "model waits" } else { "models wait" };
+        lines.push(format!("{models} {noun} for {bytes} of the disk; `waag collect` says what is kept and why"));
+    }
     for challenge in &status.challenges {
         let counts: Vec<String> =
             challenge.submissions.iter().map(|at| format!("{} {} at {}", at.count, at.status, at.stage)).collect();

@@ -14,6 +14,23 @@ pub fn time_of(at_ms: UnixMs) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Bytes as `70.0 GiB`.
+#[must_use]
+pub fn bytes_of(bytes: u64) -> String {
+    const UNITS: &[&str] = &["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} bytes");
+    }
+    // In tenths, rounded down: what is free is never told to be more.
+    let mut tenths = u128::from(bytes) * 10 / 1024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
 /// The Gregorian date of a day counted from 1970-01-01, in years that begin in March, so that the leap day comes last.
 const fn date_of(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
@@ -49,6 +66,15 @@ mod tests {
         assert_eq!(time_of(951_782_400_000), "2000-02-29 00:00:00Z");
         assert_eq!(time_of(1_795_257_322_000), "2026-11-21 10:35:22Z");
         assert_eq!(time_of(-1), "1969-12-31 23:59:59Z");
+    }
+
+    #[test]
+    fn bytes_are_told_in_the_unit_that_fits() {
+        assert_eq!(bytes_of(1023), "1023 bytes");
+        assert_eq!(bytes_of(1024), "1.0 KiB");
+        assert_eq!(bytes_of(1024 * 1024 - 1), "1023.9 KiB");
+        assert_eq!(bytes_of(70 << 30), "70.0 GiB");
+        assert_eq!(bytes_of(u64::MAX), "16777215.9 TiB");
     }
 
     #[test]

@@ -55,6 +55,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("fetch.addresses", Kind::Word(&["public", "any"])),
     ("slots.cpus", Kind::Whole(0, 4096)),
     ("slots.memory_mib", Kind::Whole(0, 16_777_216)),
+    ("slots.disk_mib", Kind::Whole(0, 17_179_869_184)),
+    ("models.grace_ms", Kind::Whole(0, 2_592_000_000)),
     ("weights.burn_uid", Kind::Whole(0, 65_535)),
     ("weights.interval_blocks", Kind::Whole(0, 1_000_000)),
     ("weights.recheck_ms", Kind::Whole(100, 3_600_000)),
@@ -89,6 +91,8 @@ pub struct Settings {
     pub fetch: Fetch,
     /// What evaluation may use.
     pub slots: Slots,
+    /// The models that are kept.
+    pub models: Models,
     /// When weights are set.
     pub weights: Weights,
     /// The ONNX backend.
@@ -250,6 +254,16 @@ pub struct Slots {
     pub cpus: u32,
     /// Mebibytes of memory; 0 for all.
     pub memory_mib: u64,
+    /// Mebibytes of the disk that models may take; 0 for a share of what is free.
+    pub disk_mib: u64,
+}
+
+/// The models that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    /// Milliseconds for which parts that nobody goes on with, and models of submissions that failed, are kept.
+    pub grace_ms: u64,
 }
 
 /// When weights are set.

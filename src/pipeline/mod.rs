@@ -7,6 +7,7 @@
 mod admission;
 mod challenge;
 mod claims;
+pub mod collection;
 mod decisions;
 mod error;
 mod folds;

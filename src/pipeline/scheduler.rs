@@ -1,14 +1,18 @@
 //! The scheduler: the one owner of the machine's slots.
 //!
-//! Owns CPU slots, memory and GPU ids, and hands them out as permits; a permit dropped is a slot freed. Refuses to
-//! know what runs. Workers ask it before they claim a replica.
+//! Owns CPU slots, memory, GPU ids and the disk's bytes for models, and hands them out as permits; a permit dropped is a
+//! slot freed. Refuses to know what runs. Workers ask it before they claim a replica, the models' cache before a byte
+//! is fetched.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::engine::{Needs, Permit};
+use crate::{
+    artifact::model::Disk,
+    engine::{Needs, Permit},
+};
 
 /// One GPU and its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,8 @@ pub struct Slots {
     pub memory_mib: u64,
     /// The GPUs.
     pub gpus: Vec<Gpu>,
+    /// Bytes of the disk that models may take together.
+    pub disk_bytes: u64,
 }
 
 /// Asked for more than the machine has: waiting would be for ever.
@@ -49,13 +55,15 @@ struct Shared {
     all: Slots,
     free: Mutex<Slots>,
     freed: Notify,
+    disk: Disk,
 }
 
 impl Scheduler {
     /// A scheduler of these slots.
     #[must_use]
     pub fn new(slots: Slots) -> Self {
-        let shared = Shared { free: Mutex::new(slots.clone()), all: slots, freed: Notify::new() };
+        let disk = Disk::new(slots.disk_bytes);
+        let shared = Shared { free: Mutex::new(slots.clone()), all: slots, freed: Notify::new(), disk };
         Self { shared: Arc::new(shared) }
     }
 
@@ -68,7 +76,14 @@ impl Scheduler {
     /// What is free now.
     #[must_use]
     pub fn free(&self) -> Slots {
-        self.shared.free.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Slots { disk_bytes: self.shared.disk.free_bytes(), ..free }
+    }
+
+    /// The disk's bytes for models.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        &self.shared.disk
     }
 
     /// Waits for the slots.
@@ -127,7 +142,7 @@ mod tests {
 
     fn machine() -> Scheduler {
         let gpus = vec![Gpu { id: 0, vram_mib: 8_000 }, Gpu { id: 1, vram_mib: 24_000 }];
-        Scheduler::new(Slots { cpus: 2, memory_mib: 1_024, gpus })
+        Scheduler::new(Slots { cpus: 2, memory_mib: 1_024, gpus, disk_bytes: 100 })
     }
 
     #[test]
@@ -137,7 +152,9 @@ mod tests {
         let permit = scheduler.try_acquire(needs).expect("the machine is idle");
         assert_eq!(permit.gpus(), [1]);
         assert!(scheduler.try_acquire(Needs::ONE_CPU).is_none());
-        drop(permit);
+        let room = scheduler.disk().take(60).expect("the disk is empty");
+        assert_eq!(scheduler.free().disk_bytes, 40);
+        drop((permit, room));
         assert_eq!(scheduler.free(), *scheduler.slots());
     }
 

@@ -206,8 +206,6 @@ mod tests {
         for wrong in [
             serde_json::json!({ "observations": 64 }),
             serde_json::json!({ "similarity": 0 }),
-            serde_json::json!({ "base": "team/base" }),
-            serde_json::json!({ "base": "team/base@sha256:12" }),
             serde_json::json!({ "wait_ms": WAIT_TOO_LONG_MS }),
         ] {
             assert!(check(MODEL, wrong.clone()).is_err(), "{wrong}");

@@ -1,6 +1,7 @@
 //! The command line, on the real binary.
 
 mod appliance;
+mod collect;
 mod config;
 mod devnet;
 mod duplicates;

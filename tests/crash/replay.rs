@@ -11,7 +11,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use waag::{
     actors::Follower,
-    artifact::fetch::Limits,
+    artifact::{
+        fetch::Limits,
+        model::{Disk, ModelCache},
+    },
     cli::demo::play::Stage,
     clock::SystemClock,
     config::Profile,
@@ -101,7 +104,7 @@ fn assemble(place: &Place, store: &Store) -> (String, Arc<Challenge>) {
         onnx_library: None,
         models: model::Parts {
             fetch: Limits::default(),
-            folder: place.dir.join("models"),
+            cache: ModelCache::open(&place.dir, Arc::new(SystemClock), Disk::new(1)).expect("it opens"),
             prints: model::Prints::new(store.clone(), Arc::new(SystemClock), Key::new([0; 32])),
             passes: Arc::new(Semaphore::new(1)),
         },

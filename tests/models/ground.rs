@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use waag::{
-    artifact::fetch::Limits,
+    artifact::{
+        fetch::Limits,
+        model::{Disk, ModelCache},
+    },
     clock::Clock,
     config::profile::Profile,
     dedup::{generate::Model, model::Key},
@@ -93,20 +96,19 @@ pub fn sealed(dir: &Path) -> Digest {
 }
 
 impl Ground {
-    /// A ground whose profile has these options of `duplicates`, a table in TOML. `{base}` stands for a base that is
-    /// given.
+    /// A ground whose profile has these options of `duplicates`, as in a table of TOML, and this base.
     pub async fn open(duplicates: &str, base: Option<&Model>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("www");
         let shut = Arc::new(Mutex::new(BTreeSet::new()));
         let stalled = Arc::new(Mutex::new(BTreeSet::new()));
         let url = serve(&root, &shut, &stalled).await;
-        let mut text = profile(&url, duplicates);
-        if let Some(base) = base {
+        let base = base.map_or_else(String::new, |base| {
             let folder = root.join("team/base");
             write(&folder, base, 1);
-            text = text.replace("{base}", &format!("team/base@sha256:{}", sealed(&folder)));
-        }
+            format!("base = \"team/base@sha256:{}\"", sealed(&folder))
+        });
+        let text = profile(&url, &base, duplicates);
         let data = dir.path().join("data");
         let store = Store::open(&data, Options::default()).await.unwrap();
         let clock = HandClock::at(1_000_000);
@@ -194,7 +196,7 @@ impl Ground {
     }
 }
 
-fn profile(url: &str, duplicates: &str) -> String {
+fn profile(url: &str, base: &str, duplicates: &str) -> String {
     format!(
         r#"
 format = 1
@@ -208,6 +210,7 @@ bytes_max = 10_000_000
 source = {{ plain = "{url}" }}
 naming = "[^/]+/model-.+"
 dtypes = ["BF16"]
+{base}
 [artifact.options.files]
 required = ["config.json"]
 required_any = ["*.safetensors"]
@@ -241,7 +244,8 @@ fn assemble(text: &str, store: &Store, clock: &Arc<HandClock>, data: &Path) -> C
         onnx_library: None,
         models: model::Parts {
             fetch: Limits { allow_private: true, silence_ms: 5_000, ..Limits::default() },
-            folder: data.join("models"),
+            cache: ModelCache::open(data, Arc::<HandClock>::clone(clock) as Arc<dyn Clock>, Disk::new(100_000_000))
+                .unwrap(),
             prints: model::Prints::new(store.clone(), shared, Key::new([7; 32])),
             passes: Arc::new(Semaphore::new(1)),
         },

@@ -18,8 +18,6 @@ use waag::{
     pipeline::Error,
 };
 
-const BASE: &str = r#"base = "{base}""#;
-
 fn base() -> Model {
     synthetic::base(4, 1)
 }
@@ -35,7 +33,7 @@ fn disguised(victim: &Model, disguise: Disguise) -> Model {
 
 #[tokio::test]
 async fn a_copy_is_refused_and_names_its_victim_and_honest_models_go_on() {
-    let ground = Ground::open(BASE, Some(&base())).await;
+    let ground = Ground::open("", Some(&base())).await;
     let first = ground.publish("alice/model-a", &tuned(1));
     let second = ground.publish("bob/model-b", &tuned(2));
     let noisy = ground.publish("carol/model-c", &disguised(&tuned(1), Disguise::Relative(1e-3)));
@@ -60,7 +58,7 @@ async fn a_copy_is_refused_and_names_its_victim_and_honest_models_go_on() {
 
 #[tokio::test]
 async fn an_elder_that_comes_late_takes_back_what_its_copy_won() {
-    let ground = Ground::open(&format!("{BASE}, wait_ms = 60000"), Some(&base())).await;
+    let ground = Ground::open("wait_ms = 60000", Some(&base())).await;
     let original = ground.publish("alice/model-a", &tuned(1));
     let copy = ground.publish_in("bob/model-b", &tuned(1), 3);
     ground.shut.lock().unwrap().insert("alice/model-a".to_owned());
@@ -82,7 +80,7 @@ async fn an_elder_that_comes_late_takes_back_what_its_copy_won() {
 
 #[tokio::test]
 async fn a_younger_one_waits_for_its_elders_but_not_for_ever() {
-    let ground = Ground::open(&format!("{BASE}, wait_ms = 60000"), Some(&base())).await;
+    let ground = Ground::open("wait_ms = 60000", Some(&base())).await;
     let younger = ground.publish("bob/model-b", &tuned(2));
     let b = ground.commit(20, 101, &younger).await;
     // The younger passes its checks first, then an elder turns up, found in an older block.
@@ -110,7 +108,7 @@ async fn a_younger_one_waits_for_its_elders_but_not_for_ever() {
 
 #[tokio::test]
 async fn who_was_first_with_a_digest_owns_it() {
-    let ground = Ground::open(BASE, Some(&base())).await;
+    let ground = Ground::open("", Some(&base())).await;
     let model = ground.publish("alice/model-a", &tuned(1));
     let late = ground.commit(30, 103, &model).await;
     let early = ground.commit(10, 100, &model).await;
@@ -143,7 +141,7 @@ async fn the_published_rule_is_there_for_subnets_that_use_it() {
 
 #[tokio::test]
 async fn faults_are_whose_they_are_and_rejections_carry_what_shows_them() {
-    let ground = Ground::open(BASE, Some(&base())).await;
+    let ground = Ground::open("", Some(&base())).await;
     let named_badly = ground.publish("alice/other", &tuned(1));
     let missing = ground.publish("bob/model-gone", &tuned(2));
     fs::remove_dir_all(ground.folder("bob/model-gone")).unwrap();
@@ -196,7 +194,7 @@ async fn without_a_base_nothing_but_equal_contents_is_held_against_anybody() {
 
 #[tokio::test]
 async fn a_source_that_stays_on_the_line_holds_nobody_for_longer_than_it_may() {
-    let ground = Ground::open(BASE, Some(&base())).await;
+    let ground = Ground::open("", Some(&base())).await;
     let model = ground.publish("alice/model-a", &tuned(1));
     let id = ground.commit(10, 100, &model).await;
     ground.stalled.lock().unwrap().insert("alice/model-a".to_owned());
@@ -217,13 +215,13 @@ async fn a_source_that_stays_on_the_line_holds_nobody_for_longer_than_it_may() {
 
 #[tokio::test]
 async fn fingerprints_are_kept_once_and_their_public_half_is_never_taken_back() {
-    let ground = Ground::open(BASE, Some(&base())).await;
+    let ground = Ground::open("", Some(&base())).await;
     let model = ground.publish("alice/model-a", &tuned(1));
     for (miner, block) in [(10, 100), (11, 101)] {
         ground.commit(miner, block, &model).await;
     }
     ground.rest().await;
-    assert!(ground.data.join("models").join(model.digest.to_string()).join("config.json").is_file());
+    assert!(ground.data.join("cache/models").join(model.digest.to_string()).join("config.json").is_file());
     let read = |sql: &'static str| ground.pipeline.store().db().read(move |conn| text(conn, sql));
     assert_eq!(read("SELECT count(*) || '' FROM fingerprints").await.unwrap(), "2", "the model's and the base's");
     let object: Digest = read("SELECT object FROM corpus ORDER BY seq LIMIT 1").await.unwrap().parse().unwrap();

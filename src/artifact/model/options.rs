@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Naming, Rules, architecture, files::FileRules, safetensors::Dtype};
+use super::{Naming, Reference, Rules, architecture, files::FileRules, safetensors::Dtype};
 
 /// Milliseconds that one try at fetching a model may be given: a second to two days.
 const FETCH_MS: std::ops::RangeInclusive<u64> = 1_000..=172_800_000;
@@ -29,6 +29,9 @@ pub struct Options {
     /// How long one try at fetching a model may take, in milliseconds.
     #[serde(default = "fetch_ms")]
     pub fetch_ms: u64,
+    /// The model that all others are made from, `namespace/name@digest`.
+    #[serde(default)]
+    pub base: Option<String>,
 }
 
 /// A hundred gigabytes at seven megabytes a second. What came stays for the next try.
@@ -66,6 +69,7 @@ impl Options {
             let (least, most) = FETCH_MS.into_inner();
             return Err(format!("`fetch_ms` is {}, it must be {least} to {most}", options.fetch_ms));
         }
+        options.base()?;
         if options.dtypes.is_empty() {
             return Err("`dtypes` names no type".to_owned());
         }
@@ -81,6 +85,16 @@ impl Options {
     /// When it is no regular expression.
     pub fn naming(&self) -> Result<Option<Naming>, String> {
         self.naming.as_deref().map(str::parse).transpose().map_err(|why: String| format!("`naming`: {why}"))
+    }
+
+    /// The model that all others are made from.
+    ///
+    /// # Errors
+    /// When it is no reference.
+    pub fn base(&self) -> Result<Option<Reference>, String> {
+        let Some(base) = &self.base else { return Ok(None) };
+        let (repo, digest) = base.split_once('@').unwrap_or((base, ""));
+        Reference::new(repo, digest).map(Some).map_err(|refused| format!("`base`: {}", refused.detail))
     }
 
     /// The rules by which a model is checked, all of its files together within this size.
@@ -107,6 +121,7 @@ mod tests {
             "dtypes": ["BF16"],
             "files": {"required": ["config.json"], "required_any": ["*.safetensors"]},
             "architecture": {"architectures": ["Moe"], "expected": {"vocab_size": 10}},
+            "base": format!("alice/base@sha256:{}", "a1".repeat(32)),
         })
     }
 
@@ -116,6 +131,7 @@ mod tests {
         assert_eq!(options.source, Place::Registry("https://registry.example".to_owned()));
         assert_eq!(options.rules(7).files.bytes_max, Some(7));
         assert!(options.naming().unwrap().is_some());
+        assert_eq!(options.base().unwrap().unwrap().repo(), "alice/base");
     }
 
     #[test]
@@ -125,6 +141,7 @@ mod tests {
             ("dtypes", json!([])),
             ("dtypes", json!(["bfloat16"])),
             ("source", json!({"ftp": "x"})),
+            ("base", json!("alice/base")),
             ("unknown", json!(1)),
         ] {
             let mut wrong = options();

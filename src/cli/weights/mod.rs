@@ -3,7 +3,7 @@
 //! Owns arguments and words. Refuses to know how weights get to the chain: the weight setter of the appliance takes
 //! the very same steps.
 
-mod history;
+pub mod history;
 mod set;
 mod show;
 

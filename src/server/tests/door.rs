@@ -345,7 +345,7 @@ async fn requests_from_before_the_nonces_are_remembered_are_asked_for_again() {
         pipeline: world.pipeline.clone(),
         facts: world.facts.subscribe(),
         trouble: tokio::sync::watch::channel(None).1,
-        scheduler: Scheduler::new(Slots { cpus: 1, memory_mib: 1, gpus: Vec::new() }),
+        scheduler: Scheduler::new(Slots { cpus: 1, memory_mib: 1, gpus: Vec::new(), disk_bytes: 1 << 30 }),
         clock: SystemClock::shared(),
         nonces_since_ms: SystemClock.now_ms(),
         chain: tokio::sync::watch::channel(None).1,

@@ -148,7 +148,7 @@ impl World {
             pipeline: pipeline.clone(),
             facts: seen,
             trouble: watch::channel(None).1,
-            scheduler: Scheduler::new(Slots { cpus: 2, memory_mib: 1024, gpus: Vec::new() }),
+            scheduler: Scheduler::new(Slots { cpus: 2, memory_mib: 1024, gpus: Vec::new(), disk_bytes: 1 << 30 }),
             clock,
             nonces_since_ms: 0,
             chain,

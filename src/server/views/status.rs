@@ -144,11 +144,23 @@ pub struct SlotStatus {
     pub gpus: usize,
     /// GPUs that are free.
     pub gpus_free: usize,
+    /// Bytes of the disk that models may take.
+    #[serde(default)]
+    pub disk_bytes: u64,
+    /// Bytes of them that are free.
+    #[serde(default)]
+    pub disk_bytes_free: u64,
+    /// Models that wait for some.
+    #[serde(default)]
+    pub disk_waiting_models: u32,
+    /// Bytes of these models.
+    #[serde(default)]
+    pub disk_waiting_bytes: u64,
 }
 
 impl From<&Scheduler> for SlotStatus {
     fn from(scheduler: &Scheduler) -> Self {
-        let (all, free) = (scheduler.slots(), scheduler.free());
+        let (all, free, waits) = (scheduler.slots(), scheduler.free(), scheduler.disk().waits());
         Self {
             cpus: all.cpus,
             cpus_free: free.cpus,
@@ -156,6 +168,10 @@ impl From<&Scheduler> for SlotStatus {
             memory_mib_free: free.memory_mib,
             gpus: all.gpus.len(),
             gpus_free: free.gpus.len(),
+            disk_bytes: all.disk_bytes,
+            disk_bytes_free: free.disk_bytes,
+            disk_waiting_models: waits.models,
+            disk_waiting_bytes: waits.bytes,
         }
     }
 }

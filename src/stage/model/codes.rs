@@ -35,7 +35,7 @@ pub const BASE_UNAVAILABLE: Code = Code::new(
     Class::Operator,
     "base_unavailable",
     "the base model that the profile names is not what models can be compared with",
-    "correct `base` in the options of the stage `duplicates`; submissions wait until then",
+    "correct `base` in the options of the profile's artifact; submissions wait until then",
 );
 
 /// The codes of this room.

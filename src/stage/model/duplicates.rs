@@ -16,7 +16,7 @@ use super::{
     fetched::{named, outcome},
 };
 use crate::{
-    artifact::model::{Reference, Why, reference::Revision},
+    artifact::model::{Why, cache::key_of},
     dedup::model::{
         Fingerprint, compat,
         corpus::{self, Corpus, Entry, Verdict},
@@ -62,8 +62,6 @@ pub enum Derivatives {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// The model from which all begin, as `repository@digest`.
-    pub base: Option<String>,
     /// By what models are compared.
     pub verdict: Verdicts,
     /// With `verdict = "norms"`: the similarity from which a model is a duplicate.
@@ -77,7 +75,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            base: None,
             verdict: Verdicts::default(),
             similarity: compat::DUPLICATE_SIMILARITY,
             derivatives: Derivatives::default(),
@@ -100,19 +97,7 @@ impl Options {
         if parsed.wait_ms > WAIT_MS_MAX {
             return Err(format!("`wait_ms` is {}, it must be at most {WAIT_MS_MAX}", parsed.wait_ms));
         }
-        parsed.base()?;
         Ok(parsed)
-    }
-
-    /// The base, and what is committed of it.
-    fn base(&self) -> Result<Option<(Reference, Digest)>, String> {
-        let Some(text) = &self.base else { return Ok(None) };
-        let (repo, digest) = text.split_once('@').ok_or("`base` is not `repository@digest`")?;
-        let reference = Reference::new(repo, digest).map_err(|why| format!("`base`: {}", why.detail))?;
-        match *reference.revision() {
-            Revision::Sha256(digest) => Ok(Some((reference, Digest(digest)))),
-            Revision::Commit(_) => Err("`base` needs a `sha256:` digest".to_owned()),
-        }
     }
 }
 
@@ -152,8 +137,9 @@ impl Duplicates {
 
     /// The fingerprint of the base that the profile names.
     async fn base(&self) -> Result<Option<&Fingerprint>, Fault> {
-        let named = self.options.base().map_err(|why| BASE_UNAVAILABLE.because(why))?;
-        let Some((reference, digest)) = named else { return Ok(None) };
+        let named = self.models.options.base().map_err(|why| BASE_UNAVAILABLE.because(why))?;
+        let Some(reference) = named else { return Ok(None) };
+        let digest = key_of(&reference);
         let base = self.base.get_or_try_init(|| async {
             if let Some(print) = self.models.parts.prints.get(digest).await? {
                 return Ok(print);

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     artifact::{
         fetch::{Download, Limits, Progress, Source, Sources, download},
-        model::{Options, Passed, Refused, Step, Trouble, Why, codes},
+        model::{ModelCache, Options, Passed, Pinned, Refused, Reserved, Step, Trouble, Why, cache, codes},
     },
     dedup::model::Fingerprint,
     engine::fingerprint::{self, Request},
@@ -41,8 +41,8 @@ const TOLD_PERCENT: u64 = 5;
 pub struct Parts {
     /// How sources may be spoken to.
     pub fetch: Limits,
-    /// The folder in which models are put.
-    pub folder: PathBuf,
+    /// Where models are kept.
+    pub cache: ModelCache,
     /// Their fingerprints.
     pub prints: Prints,
     /// One pass over weights at a time: it takes all cores.
@@ -91,9 +91,9 @@ impl Models {
         if let Some(print) = self.parts.prints.get(artifact).await.map_err(trouble)? {
             return Ok(print);
         }
-        let folder = self.parts.folder.join(artifact.to_string());
-        self.fetch(&*looked.source, &folder).await?;
-        let print = self.scan(folder, &looked.passed).await.map_err(trouble)?;
+        let kept = self.kept(looked).await?;
+        let print = self.scan(kept.path().to_owned(), &looked.passed).await.map_err(trouble)?;
+        drop(kept);
         let printed = Printed {
             artifact,
             reference: &looked.reference.to_string(),
@@ -102,6 +102,24 @@ impl Models {
         };
         self.parts.prints.keep(printed, &print).await.map_err(trouble)?;
         Ok(print)
+    }
+
+    /// The model on this machine: the one that is kept, or fetched once there is room for it. It stays while the answer
+    /// lives.
+    async fn kept(&self, looked: &Looked) -> Result<Pinned, Refused> {
+        let bytes = looked.passed.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
+        let trouble = |error: cache::Error| Refused {
+            steps: Vec::new(),
+            why: Box::new(Why::Trouble(error.fault())),
+            read_bytes: 0,
+        };
+        match self.parts.cache.reserve(&looked.reference, bytes).await.map_err(trouble)? {
+            Reserved::Here(pinned) => Ok(pinned),
+            Reserved::Place(place) => {
+                self.fetch(&*looked.source, place.dir()).await?;
+                place.finish().await.map_err(trouble)
+            }
+        }
     }
 
     async fn fetch(&self, source: &dyn Source, folder: &Path) -> Result<(), Refused> {
@@ -115,14 +133,11 @@ impl Models {
             }
         };
         let limit = Duration::from_millis(self.options.fetch_ms);
-        let fetched = match tokio::fs::create_dir_all(folder).await {
-            Ok(()) => tokio::select! {
-                fetched = download(source, folder, how, &watch) => fetched,
-                () = self.parts.prints.clock().sleep(limit) => {
-                    Err(Trouble::Failed(format!("not whole after {} ms", self.options.fetch_ms)))
-                }
-            },
-            Err(error) => Err(Trouble::Disk(format!("{}: {error}", folder.display()))),
+        let fetched = tokio::select! {
+            fetched = download(source, folder, how, &watch) => fetched,
+            () = self.parts.prints.clock().sleep(limit) => {
+                Err(Trouble::Failed(format!("not whole after {} ms", self.options.fetch_ms)))
+            }
         };
         fetched.map_err(|trouble| {
             let why = match &trouble {
