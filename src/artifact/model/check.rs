@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::{
     Rejection, Repo, Trouble, architecture, codes,
     files::{FileEntry, FileRules, matches},
     index,
-    safetensors::{Dtype, Header, LENGTH_BYTES},
+    safetensors::{Dtype, Header, LENGTH_BYTES, Malformed},
 };
 use crate::fault::{Code, Fault};
 
@@ -107,8 +107,8 @@ pub async fn preflight(repo: &dyn Repo, rules: &Rules, watch: &(dyn Fn(&Step) + 
     let passed = rules.files.check(&files).map(|()| format!("{} files", files.len()));
     looking.step(codes::FILE_MANIFEST, passed)?;
 
-    let shards = looking.headers(&files).await?;
-    looking.step(codes::WEIGHT_DTYPE, check_dtypes(&shards, &rules.dtypes))?;
+    let shards = looking.headers(&files, &rules.dtypes).await?;
+    looking.step(codes::WEIGHT_DTYPE, Ok(format!("{} headers", shards.len())))?;
 
     let index = looking.small(&files, index::FILE, index::BYTES_MAX, codes::PREFLIGHT_FAILED).await?;
     let tensors: usize = shards.values().map(|header| header.tensors.len()).sum();
@@ -195,94 +195,142 @@ impl Looking<'_> {
         Ok(Some(bytes))
     }
 
-    /// The header of every weight file: the beginnings of all together, then what of the headers is longer.
-    async fn headers(&mut self, files: &[FileEntry]) -> Result<BTreeMap<String, Header>, Refused> {
-        let shards: Vec<&FileEntry> = files.iter().filter(|file| matches(WEIGHTS, &file.name)).collect();
-        let firsts = self.read_all(shards.iter().map(|shard| (*shard, 0, shard.bytes.min(FIRST_BYTES)))).await?;
-        let mut lengths = Vec::new();
-        for (shard, first) in shards.iter().zip(&firsts) {
-            let length = match first.first_chunk() {
-                Some(bytes) => Header::length(*bytes, shard.bytes),
-                None => Err(super::safetensors::Malformed::Short { bytes: shard.bytes, needed: LENGTH_BYTES + 2 }),
-            };
-            lengths.push(length.map_err(|why| self.malformed(shard, &why.to_string()))?);
-        }
-        let total: u64 = lengths.iter().sum();
-        if total > HEADERS_BYTES_MAX {
-            let why = format!("the headers have {total} bytes; the limit is {HEADERS_BYTES_MAX}");
-            return Err(self.rejected(Rejection::new(codes::SAFETENSORS_HEADER, why, json!({"bytes": total}))));
-        }
-        let have: Vec<u64> = firsts.iter().map(|first| first.len() as u64).collect();
-        let rests = shards.iter().zip(&lengths).zip(&have);
-        let rests = rests.map(|((shard, length), have)| (*shard, *have, (LENGTH_BYTES + length).saturating_sub(*have)));
-        let rests = self.read_all(rests.collect::<Vec<_>>()).await?;
+    /// The header of every weight file, with types that are taken. The verdict is that of looking at one file after the
+    /// other by name, whichever answers first; what is behind the first that is wrong is not waited for.
+    async fn headers(&mut self, files: &[FileEntry], dtypes: &[String]) -> Result<BTreeMap<String, Header>, Refused> {
+        let mut shards: Vec<&FileEntry> = files.iter().filter(|file| matches(WEIGHTS, &file.name)).collect();
+        shards.sort_by(|one, other| one.name.cmp(&other.name));
+        let Beginnings { begun, stop } = self.beginnings(&shards).await;
+        let rests = begun.iter().map(|one| (one.shard, one.first.len() as u64, one.missing_bytes()));
+        let mut rests = in_order(self.repo, rests);
         let mut headers = BTreeMap::new();
-        for (((shard, length), first), rest) in shards.iter().zip(&lengths).zip(firsts).zip(rests) {
+        for Begun { shard, header_bytes, first } in &begun {
+            let Some(rest) = rests.next().await else { break };
+            let rest = self.source(codes::WEIGHT_DTYPE, codes::PREFLIGHT_FAILED, rest)?;
+            self.read_bytes += rest.len() as u64;
             let mut json = first.slice(LENGTH_BYTES as usize..).to_vec();
             json.extend_from_slice(&rest);
-            json.truncate(usize::try_from(*length).unwrap_or(usize::MAX));
-            let header = Header::parse(&json, shard.bytes).map_err(|why| self.malformed(shard, &why.to_string()))?;
-            headers.insert(shard.name.clone(), header);
+            json.truncate(usize::try_from(*header_bytes).unwrap_or(usize::MAX));
+            let parsed = Header::parse(&json, shard.bytes).map_err(|why| malformed(shard, &why.to_string()));
+            let checked = parsed.and_then(|header| check_dtypes(&shard.name, header, dtypes));
+            headers.insert(shard.name.clone(), checked.map_err(|rejection| self.rejected(rejection))?);
         }
-        Ok(headers)
+        match stop {
+            None => Ok(headers),
+            Some(Stop::Rejected(rejection)) => Err(self.rejected(rejection)),
+            Some(Stop::Trouble(trouble)) => self.source(codes::WEIGHT_DTYPE, codes::PREFLIGHT_FAILED, Err(trouble)),
+        }
     }
 
-    fn malformed(&mut self, shard: &FileEntry, why: &str) -> Refused {
-        let detail = format!("`{}`: {why}", shard.name);
-        let details = json!({"file": shard.name, "bytes": shard.bytes, "why": why});
-        self.rejected(Rejection::new(codes::SAFETENSORS_HEADER, detail, details))
-    }
-
-    /// Parts of files, in the order asked. What is empty is not asked for.
-    async fn read_all<'f>(
-        &mut self,
-        parts: impl IntoIterator<Item = (&'f FileEntry, u64, u64)>,
-    ) -> Result<Vec<Bytes>, Refused> {
-        let repo = self.repo;
-        let mut reads: Vec<futures::future::BoxFuture<'_, Result<Bytes, Trouble>>> = Vec::new();
-        for (file, begin, bytes) in parts {
-            reads.push(Box::pin(async move {
-                if bytes == 0 {
-                    return Ok(Bytes::new());
+    /// The beginning of each weight file, up to the first that is wrong.
+    async fn beginnings<'f>(&mut self, shards: &[&'f FileEntry]) -> Beginnings<'f> {
+        let firsts = shards.iter().map(|shard| (*shard, 0, shard.bytes.min(FIRST_BYTES)));
+        let mut firsts = in_order(self.repo, firsts);
+        let (mut begun, mut total_bytes) = (Vec::new(), 0_u64);
+        for shard in shards {
+            let Some(first) = firsts.next().await else { break };
+            let first = match first {
+                Ok(first) => first,
+                Err(trouble) => return Beginnings { begun, stop: Some(Stop::Trouble(trouble)) },
+            };
+            self.read_bytes += first.len() as u64;
+            let length = match first.first_chunk() {
+                Some(bytes) => Header::length(*bytes, shard.bytes),
+                None => Err(Malformed::Short { bytes: shard.bytes, needed: LENGTH_BYTES + 2 }),
+            };
+            let header_bytes = match length {
+                Ok(header_bytes) => header_bytes,
+                Err(why) => {
+                    let stop = Stop::Rejected(malformed(shard, &why.to_string()));
+                    return Beginnings { begun, stop: Some(stop) };
                 }
-                let read = repo.read(&file.name, begin, bytes).await?;
-                if read.len() as u64 != bytes {
-                    let told = format!("`{}`: {} of {bytes} bytes", file.name, read.len());
-                    return Err(Trouble::Failed(told));
-                }
-                Ok(read)
-            }));
+            };
+            total_bytes += header_bytes;
+            if total_bytes > HEADERS_BYTES_MAX {
+                let why = format!(
+                    "up to `{}` the headers have {total_bytes} bytes; the limit is {HEADERS_BYTES_MAX}",
+                    shard.name
+                );
+                let rejection = Rejection::new(codes::SAFETENSORS_HEADER, why, json!({"bytes": total_bytes}));
+                return Beginnings { begun, stop: Some(Stop::Rejected(rejection)) };
+            }
+            begun.push(Begun { shard, header_bytes, first });
         }
-        let answers: Vec<Result<Bytes, Trouble>> = stream::iter(reads).buffered(READS_AT_ONCE).collect().await;
-        let mut parts = Vec::new();
-        for answer in answers {
-            let part = self.source(codes::WEIGHT_DTYPE, codes::PREFLIGHT_FAILED, answer)?;
-            self.read_bytes += part.len() as u64;
-            parts.push(part);
-        }
-        Ok(parts)
+        Beginnings { begun, stop: None }
     }
 }
 
-/// The first weight file, by name, with a type that is not taken.
-fn check_dtypes(shards: &BTreeMap<String, Header>, allowed: &[String]) -> Result<String, Rejection> {
-    for (name, header) in shards {
-        let mut wrong: Vec<Dtype> = header
-            .tensors
-            .iter()
-            .map(|tensor| tensor.dtype)
-            .filter(|dtype| !allowed.iter().any(|one| one == dtype.as_str()))
-            .collect();
-        wrong.sort_unstable();
-        wrong.dedup();
-        if !wrong.is_empty() {
-            let names: Vec<&str> = wrong.iter().map(|dtype| dtype.as_str()).collect();
-            let why = format!("`{name}` has {}; taken are {}", names.join(", "), allowed.join(", "));
-            let details = json!({"file": name, "dtypes": names, "allowed": allowed});
-            return Err(Rejection::new(codes::WEIGHT_DTYPE, why, details));
-        }
+/// The beginning of a weight file.
+struct Begun<'f> {
+    shard: &'f FileEntry,
+    /// Bytes of its header without the length.
+    header_bytes: u64,
+    first: Bytes,
+}
+
+impl Begun<'_> {
+    /// Bytes of its header that are not here.
+    fn missing_bytes(&self) -> u64 {
+        (LENGTH_BYTES + self.header_bytes).saturating_sub(self.first.len() as u64)
     }
-    Ok(format!("{} headers", shards.len()))
+}
+
+/// The weight files up to the first that is wrong.
+struct Beginnings<'f> {
+    begun: Vec<Begun<'f>>,
+    stop: Option<Stop>,
+}
+
+/// What is wrong with the next.
+enum Stop {
+    Rejected(Rejection),
+    Trouble(Trouble),
+}
+
+/// Parts of files, read at once and answered in the order asked. What is empty is not asked for.
+fn in_order<'f>(
+    repo: &'f dyn Repo,
+    parts: impl Iterator<Item = (&'f FileEntry, u64, u64)>,
+) -> impl Stream<Item = Result<Bytes, Trouble>> + Unpin + 'f {
+    let mut reads: Vec<BoxFuture<'f, Result<Bytes, Trouble>>> = Vec::new();
+    for (file, begin, bytes) in parts {
+        reads.push(Box::pin(async move {
+            if bytes == 0 {
+                return Ok(Bytes::new());
+            }
+            let read = repo.read(&file.name, begin, bytes).await?;
+            if read.len() as u64 != bytes {
+                return Err(Trouble::Failed(format!("`{}`: {} of {bytes} bytes", file.name, read.len())));
+            }
+            Ok(read)
+        }));
+    }
+    stream::iter(reads).buffered(READS_AT_ONCE)
+}
+
+fn malformed(shard: &FileEntry, why: &str) -> Rejection {
+    let detail = format!("`{}`: {why}", shard.name);
+    let details = json!({"file": shard.name, "bytes": shard.bytes, "why": why});
+    Rejection::new(codes::SAFETENSORS_HEADER, detail, details)
+}
+
+/// The header, when no type in it is one that is not taken.
+fn check_dtypes(name: &str, header: Header, allowed: &[String]) -> Result<Header, Rejection> {
+    let mut wrong: Vec<Dtype> = header
+        .tensors
+        .iter()
+        .map(|tensor| tensor.dtype)
+        .filter(|dtype| !allowed.iter().any(|one| one == dtype.as_str()))
+        .collect();
+    wrong.sort_unstable();
+    wrong.dedup();
+    if wrong.is_empty() {
+        return Ok(header);
+    }
+    let names: Vec<&str> = wrong.iter().map(|dtype| dtype.as_str()).collect();
+    let why = format!("`{name}` has {}; taken are {}", names.join(", "), allowed.join(", "));
+    let details = json!({"file": name, "dtypes": names, "allowed": allowed});
+    Err(Rejection::new(codes::WEIGHT_DTYPE, why, details))
 }
 
 #[cfg(test)]

@@ -197,3 +197,66 @@ async fn headers_alone_are_read_of_the_weights() {
     let files: u64 = passed.files.iter().filter(|file| file.name.ends_with(".json")).map(|file| file.bytes).sum();
     assert!(passed.read_bytes < header.len() as u64 + 2 * FIRST_BYTES + files, "{}", passed.read_bytes);
 }
+
+/// A source whose second weight file never answers, or answers before the first does.
+struct Unordered {
+    folder: Folder,
+    second_is_silent: bool,
+    second_was_read: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl Repo for Unordered {
+    fn uri(&self) -> String {
+        "source".to_owned()
+    }
+
+    async fn list(&self) -> Result<Vec<FileEntry>, Trouble> {
+        let mut files = self.folder.list().await?;
+        // Whatever order the source has.
+        files.reverse();
+        Ok(files)
+    }
+
+    async fn read(&self, name: &str, begin: u64, bytes: u64) -> Result<Bytes, Trouble> {
+        match name {
+            "model-1-of-2.safetensors" if !self.second_is_silent => self.second_was_read.notified().await,
+            "model-2-of-2.safetensors" if self.second_is_silent => std::future::pending().await,
+            _ => {}
+        }
+        let read = self.folder.read(name, begin, bytes).await;
+        self.second_was_read.notify_one();
+        read
+    }
+}
+
+#[tokio::test]
+async fn the_first_wrong_file_is_named_whichever_answers_first() {
+    let (wrong_type, cut) = (weights("F32", &["a"]), b"short".to_vec());
+    for (first, second, second_is_silent, code) in [
+        (&wrong_type, &cut, false, "weight_dtype"),
+        (&cut, &wrong_type, false, "safetensors_header"),
+        (&weights("BF16", &["a"]), &cut, false, "safetensors_header"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        model(dir.path());
+        fs::write(dir.path().join("model-1-of-2.safetensors"), first).unwrap();
+        fs::write(dir.path().join("model-2-of-2.safetensors"), second).unwrap();
+        let folder = Folder::new(dir.path());
+        let source = Unordered { folder, second_is_silent, second_was_read: tokio::sync::Notify::new() };
+        let refused = look(&source).await.unwrap_err();
+        assert_eq!(refused.fault().code, code);
+        let named = if refused.fault().detail.contains("model-1") { 1 } else { 2 };
+        assert_eq!(named, if first.starts_with(&wrong_type) || first == &cut { 1 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn what_is_behind_the_first_wrong_file_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    model(dir.path());
+    fs::write(dir.path().join("model-1-of-2.safetensors"), b"short").unwrap();
+    let folder = Folder::new(dir.path());
+    let source = Unordered { folder, second_is_silent: true, second_was_read: tokio::sync::Notify::new() };
+    assert_eq!(look(&source).await.unwrap_err().fault().code, "safetensors_header");
+}

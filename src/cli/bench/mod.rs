@@ -6,6 +6,8 @@ mod fingerprint;
 mod follow;
 mod jobs;
 mod metagraph;
+mod preflight;
+mod registry;
 mod rollouts;
 
 use clap::Subcommand;
@@ -24,7 +26,8 @@ Examples:
   waag bench follow --blocks 100000            the chain follower over that chain, and its memory
   waag bench metagraph --subtensor.network finney --netuid 1
   waag bench duplicates                        disguised copies of models: how many are found, who is blamed
-  waag bench fingerprint my-model              the pass over a model's weights")]
+  waag bench fingerprint my-model              the pass over a model's weights
+  waag bench preflight                         a bad model of 70 GB, refused by its headers")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -46,6 +49,8 @@ enum What {
     Duplicates(duplicates::Args),
     /// Bytes per second of the one pass over a model's weights
     Fingerprint(fingerprint::Args),
+    /// How fast a bad model of 70 GB is refused, and how little is read of it
+    Preflight(preflight::Args),
 }
 
 /// Runs the verb.
@@ -61,6 +66,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         What::Metagraph(args) => metagraph::run(context, args).await,
         What::Duplicates(args) => duplicates::run(context, args),
         What::Fingerprint(args) => fingerprint::run(context, args),
+        What::Preflight(args) => preflight::run(context, args).await,
     }
 }
 
