@@ -9,6 +9,7 @@ use schnorrkel::{
     ExpansionMode, MiniSecretKey, SecretKey,
     derive::{ChainCode, Derivation as _},
 };
+use sha2::{Digest as _, Sha256};
 use subxt::{
     Config,
     utils::{AccountId32, MultiSignature},
@@ -21,6 +22,8 @@ use crate::fault::Fault;
 
 /// The context that every Substrate signature is bound to.
 const SIGNING_CONTEXT: &[u8] = b"substrate";
+/// What every derived secret begins with: domain and version.
+const DERIVING: &[u8] = b"waag-derived-1";
 /// Rounds of Substrate's derivation of a seed from the entropy of a phrase.
 const PHRASE_ROUNDS: NonZeroU32 = NonZeroU32::new(2048).expect("it is not zero");
 /// Characters of a secret text: a 24-word phrase with a password and a path is below 400.
@@ -128,6 +131,17 @@ impl Keypair {
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign_simple(SIGNING_CONTEXT, message).to_bytes()
+    }
+
+    /// A secret that only the owner of this key can make, and makes again for the same purpose.
+    #[must_use]
+    pub fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        // The secret has one length, so that nothing of it can pass for a part of the purpose.
+        hasher.update(DERIVING);
+        hasher.update(*self.private_bytes());
+        hasher.update(purpose);
+        hasher.finalize().into()
     }
 
     /// The secret in schnorrkel's own form, for writing a wallet file.

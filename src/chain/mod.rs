@@ -52,7 +52,7 @@ pub use keypair::{KeyError, Keypair, verify};
 pub use metagraph::{Axon, Metagraph, Neuron};
 pub use payment::{BlockName, NotAPayment, PaymentName, Receipt, Traced, Transfer};
 pub use reads::BlockNews;
-pub use sealed::{SealError, Sealed, Slug, merge_fields};
+pub use sealed::{SealError, Sealed, Slug, merge_field, merge_fields};
 pub use sign::{ERA_BLOCKS, Found, Outcome, Signed};
 pub use touched::Touched;
 pub use validator::{CommitForm, OpenCommit, Validator, commit_hash, storage_index};

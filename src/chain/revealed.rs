@@ -45,6 +45,25 @@ impl Client {
         Ok(found)
     }
 
+    /// What was revealed of one hotkey: the last ten, oldest first.
+    ///
+    /// # Errors
+    /// When the chain cannot be read.
+    pub async fn revealed_of(
+        &self,
+        netuid: u16,
+        hotkey: &Account,
+        at: Digest,
+    ) -> Result<Vec<RevealedCommitment>, Error> {
+        let mut batch = Batch::new(self, at).await?;
+        let place = match batch.add(REVEALED, (netuid, hotkey.0)) {
+            Err(Error::Missing { .. }) => return Ok(Vec::new()),
+            place => place?,
+        };
+        let values = batch.read(self).await?;
+        decode(values.runtime(), *hotkey, values.raw(place))
+    }
+
     /// What the chain opened for these hotkeys in this block.
     pub(super) async fn opened_at(
         &self,

@@ -166,24 +166,37 @@ impl FromStr for Sealed {
     }
 }
 
-/// The fields of the next commitment: the new one for its challenge, and what the hotkey has committed for others.
+/// The fields of the next commitment: the new seal for its challenge, and what the hotkey has committed for others.
+///
+/// # Errors
+/// As [`merge_field`].
+pub fn merge_fields(existing: &[Field], new: &Sealed) -> Result<Vec<Field>, SealError> {
+    let is_replaced = |field: &Field| Sealed::from_field(field).is_some_and(|old| old.challenge == new.challenge);
+    merge_field(existing, &new.field(), &is_replaced)
+}
+
+/// The fields of the next commitment: the new one in place of those that it replaces, and whatever else stands there.
 /// The order of the kept fields does not change. Fields that are empty, one-time orders to the
 /// chain, or marks that only the chain can set are dropped.
 ///
 /// # Errors
 /// When all places are taken by others, or one of them cannot be written again and would be lost.
-pub fn merge_fields(existing: &[Field], new: &Sealed) -> Result<Vec<Field>, SealError> {
+pub fn merge_field(
+    existing: &[Field],
+    new: &Field,
+    is_replaced: &dyn Fn(&Field) -> bool,
+) -> Result<Vec<Field>, SealError> {
     let mut merged = Vec::new();
     let mut placed = false;
     for field in existing {
-        let replaced = Sealed::from_field(field).is_some_and(|old| old.challenge == new.challenge);
+        let replaced = is_replaced(field);
         match field {
             Field::None | Field::ResetBondsFlag => {}
             // A mark that only the chain itself can set; every new commitment removes it, whoever sends it.
             Field::Other(kind) if kind == FAILED_LOCK => {}
             _ if replaced && placed => {}
             _ if replaced => {
-                merged.push(new.field());
+                merged.push(new.clone());
                 placed = true;
             }
             kept => {
@@ -193,7 +206,7 @@ pub fn merge_fields(existing: &[Field], new: &Sealed) -> Result<Vec<Field>, Seal
         }
     }
     if !placed {
-        merged.push(new.field());
+        merged.push(new.clone());
     }
     if merged.len() > FIELDS_MAX {
         return Err(SealError::Full);

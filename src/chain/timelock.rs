@@ -158,6 +158,12 @@ impl Beacon {
         self.round_for(now_ms.saturating_add(wait_blocks.saturating_mul(block_ms)) / 1000)
     }
 
+    /// The round for a commitment that is to be opened so many blocks from now, as the public tools choose it.
+    #[must_use]
+    pub const fn round_for_commitment(&self, now_ms: u64, blocks: u64, block_ms: u64) -> u64 {
+        self.round_for(now_ms.saturating_add(blocks.saturating_mul(block_ms)) / 1000)
+    }
+
     /// Whether a signature is this beacon's for a round.
     #[must_use]
     pub fn verify(&self, round: u64, signature: &[u8]) -> bool {

@@ -458,7 +458,6 @@ impl OwnChain {
 /// How weights are set under these settings; on a devnet they are sealed for the chain's own beacon.
 pub fn weight_policy(settings: &Settings, is_own_chain: bool) -> WeightPolicy {
     let weights = settings.weights;
-    let is_devnet = is_own_chain || settings.network.name == DEVNET;
     WeightPolicy {
         burn_uid: weights.burn_uid,
         interval_blocks: weights.interval_blocks,
@@ -470,11 +469,17 @@ pub fn weight_policy(settings: &Settings, is_own_chain: bool) -> WeightPolicy {
             settings::Commit::Timelocked => Hiding::Timelocked,
             settings::Commit::Hash => Hiding::Hash,
         },
-        beacon: match settings.network.beacon {
-            settings::Beacon::Auto if is_devnet => Beacon::Chain,
-            settings::Beacon::Chain => Beacon::Chain,
-            settings::Beacon::Auto | settings::Beacon::Quicknet => Beacon::Quicknet,
-        },
+        beacon: beacon_of(settings, is_own_chain),
+    }
+}
+
+/// The beacon for which something is locked.
+pub fn beacon_of(settings: &Settings, is_own_chain: bool) -> Beacon {
+    let is_devnet = is_own_chain || settings.network.name == DEVNET;
+    match settings.network.beacon {
+        settings::Beacon::Auto if is_devnet => Beacon::Chain,
+        settings::Beacon::Chain => Beacon::Chain,
+        settings::Beacon::Auto | settings::Beacon::Quicknet => Beacon::Quicknet,
     }
 }
 

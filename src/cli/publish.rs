@@ -1,17 +1,17 @@
 //! `waag publish`: an artifact checked, committed and uploaded.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    Context, Failure, Outcome,
+    Context, Failure, Outcome, appliance, commit,
     exit::{answer, confirm, note},
-    miner::{self, Commit, Means, Publish},
+    miner::{self, Commit, Foreign, Means, Publish},
     progress,
     register::tao,
 };
 use crate::{
     chain::{self, Keypair, PaymentName, Slug, Wallet},
-    config::Profile,
+    config::{Profile, profile::Pattern},
     intake::{Fee, payment_missing},
     server::client::Client,
 };
@@ -52,6 +52,9 @@ pub struct Args {
     /// Upload with a payment that was made otherwise: the block, and the hash of its extrinsic
     #[arg(long, value_name = "BLOCK:HASH", conflicts_with = "pay")]
     payment: Option<PaymentName>,
+    /// A further part of the challenge's `pattern`, where it has one; may be repeated
+    #[arg(long = "part", value_name = "NAME=VALUE", value_parser = commit::part)]
+    parts: Vec<(String, String)>,
     /// How long to come again while the appliance waits for the commitment to be final
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     patience: u64,
@@ -93,9 +96,25 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         (None, Some(coldkey)) => Means::Coldkey(coldkey),
         (None, None) => Means::Stored,
     };
+    let own = match &profile.intake.pattern {
+        Some(pattern) if !args.skip_commit => Some((pattern, payload(args, &slug, &profile, pattern)?)),
+        _ => None,
+    };
+    let foreign = own.as_ref().map(|(pattern, payload)| Foreign {
+        netuid: settings.network.netuid,
+        challenge: &slug,
+        hotkey: &hotkey,
+        source: profile.intake.source,
+        pattern,
+        payload,
+        beacon: appliance::beacon_of(settings, false),
+        reveal_blocks: miner::REVEAL_BLOCKS,
+        again: args.again,
+    });
     let what = Publish {
         commit,
         foreign_form: profile.intake.pattern.is_some(),
+        foreign,
         fee,
         means,
         api: &api,
@@ -110,6 +129,14 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         note(format_args!("`waag why {}` tells how it goes", published.submission));
     }
     Ok(())
+}
+
+/// The text that the artifact is committed to with, in the challenge's own form.
+fn payload(args: &Args, challenge: &Slug, profile: &Profile, pattern: &Pattern) -> Result<String, Failure> {
+    let (digest, _bytes) = miner::digest_file(&args.bundle)?;
+    let mut parts: BTreeMap<String, String> = args.parts.iter().cloned().collect();
+    parts.insert("digest".to_owned(), pattern.digest_text(digest));
+    miner::payload_of(challenge, profile.intake.source, pattern, &parts).map_err(Failure::named_file)
 }
 
 fn fee_of(profile: &Profile) -> Option<Fee> {

@@ -94,6 +94,7 @@ async fn refused(stage: &Stage, miner: &Miner) -> String {
         skip_commit: true,
         patience_ms: 0,
         foreign_form: false,
+        foreign: None,
         fee: None,
         means: Means::Stored,
     };

@@ -124,6 +124,7 @@ impl Miner {
             skip_commit: true,
             patience_ms: 600_000,
             foreign_form: false,
+            foreign: None,
             fee: None,
             means: Means::Stored,
         };

@@ -323,6 +323,7 @@ impl Stage {
             skip_commit: true,
             patience_ms: PATIENCE_MS,
             foreign_form: false,
+            foreign: None,
             fee: None,
             means: Means::Stored,
         };

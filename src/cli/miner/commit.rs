@@ -51,16 +51,20 @@ pub struct Committed {
     pub challenge: String,
     /// Who committed.
     pub hotkey: Hotkey,
-    /// SHA-256 of the artifact.
+    /// SHA-256 of the artifact, or the digest of a model.
     pub artifact: Digest,
-    /// The field on chain.
+    /// The field on chain; the text itself, where that is locked.
     pub field: String,
     /// A finalized block that holds it: the one of its extrinsic, when this program sent it.
     pub block: u64,
     /// Whether it stood there before.
     pub again: bool,
-    /// The file that keeps the salt.
-    pub salt_file: PathBuf,
+    /// The file that keeps the salt of a sealed one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salt_file: Option<PathBuf>,
+    /// The beacon's round that opens it, while it is locked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opens_round: Option<u64>,
 }
 
 impl<'a> Commit<'a> {
@@ -122,7 +126,8 @@ pub async fn commit(
         field: sealed.to_string(),
         block,
         again,
-        salt_file: seals.path().to_owned(),
+        salt_file: Some(seals.path().to_owned()),
+        opens_round: None,
     };
     if let Some(block) = standing {
         watch(&Step::Already { what: format!("committed in block {block}") });

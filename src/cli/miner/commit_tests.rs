@@ -19,19 +19,19 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(120);
 const TREASURY: Hotkey = Hotkey([0x77; 32]);
 
-fn key(uri: &str) -> Keypair {
+pub(super) fn key(uri: &str) -> Keypair {
     Keypair::from_uri(uri).unwrap()
 }
 
-struct Net {
+pub(super) struct Net {
     tasks: Tasks,
     handle: devnet::Handle,
-    client: Client,
-    netuid: u16,
+    pub(super) client: Client,
+    pub(super) netuid: u16,
 }
 
 impl Net {
-    async fn start(blocks: Blocks) -> Self {
+    pub(super) async fn start(blocks: Blocks) -> Self {
         let tasks = Tasks::new();
         let options = devnet::Options { blocks, ..devnet::Options::default() };
         let handle = devnet::start(options, &tasks, SystemClock::shared()).await.unwrap();
@@ -43,7 +43,7 @@ impl Net {
         net
     }
 
-    async fn control(&self, method: &str, params: Json) -> Json {
+    pub(super) async fn control(&self, method: &str, params: Json) -> Json {
         let mut given = RpcParams::new();
         params.as_array().unwrap().iter().for_each(|param| given.push(param).unwrap());
         let rpc = RpcClient::from_url(self.handle.url()).await.unwrap();
@@ -51,7 +51,7 @@ impl Net {
     }
 
     /// The act, while blocks are made.
-    async fn with_blocks<T>(&self, act: impl Future<Output = T>) -> T {
+    pub(super) async fn with_blocks<T>(&self, act: impl Future<Output = T>) -> T {
         let make = async {
             loop {
                 self.control("dev_newBlock", json!([1])).await;
@@ -64,7 +64,7 @@ impl Net {
         }
     }
 
-    async fn fields(&self) -> Vec<Field> {
+    pub(super) async fn fields(&self) -> Vec<Field> {
         let head = self.client.best_head().await.unwrap();
         let stored = self.client.commitment_of(self.netuid, &key("//Miner").account(), head.hash).await.unwrap();
         stored.unwrap().fields
@@ -75,7 +75,7 @@ impl Net {
         self.client.balance(account, head.hash).await.unwrap()
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         let Self { tasks, handle, client, .. } = self;
         drop(client);
         handle.stop().await;
@@ -83,7 +83,7 @@ impl Net {
     }
 }
 
-fn quiet(_step: &Step) {}
+pub(super) fn quiet(_step: &Step) {}
 
 async fn commit_to(net: &Net, artifact: &Path, slug: &str, hotkey: &Keypair) -> Result<String, Fault> {
     let challenge = slug.parse().unwrap();

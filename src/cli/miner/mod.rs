@@ -7,6 +7,9 @@
 mod commit;
 #[cfg(test)]
 mod commit_tests;
+mod foreign;
+#[cfg(test)]
+mod foreign_tests;
 mod pay;
 mod publish;
 mod register;
@@ -18,8 +21,11 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub use commit::{Commit, Committed, WRITE_LOST, commit, commit_sealed};
+pub use foreign::{
+    Foreign, LOCK_UNUSABLE, PARTS_WRONG, REVEAL_BLOCKS, Standing, commit_foreign, payload_of, until_opened,
+};
 pub use pay::Means;
-pub use publish::{FOREIGN_FORM, Publish, Published, is_paid, publish};
+pub use publish::{Publish, Published, is_paid, publish};
 pub use register::{Quote, Registered, quote, register};
 pub use seals::{SEALS_UNUSABLE, Seal, Seals, Subject};
 
@@ -37,7 +43,7 @@ pub const ARTIFACT_UNREADABLE: Code = Code::new(
 );
 
 /// The codes of this room.
-pub const CODES: &[Code] = &[ARTIFACT_UNREADABLE, FOREIGN_FORM, WRITE_LOST, SEALS_UNUSABLE];
+pub const CODES: &[Code] = &[ARTIFACT_UNREADABLE, PARTS_WRONG, LOCK_UNUSABLE, WRITE_LOST, SEALS_UNUSABLE];
 
 /// How far an act is. Told as it happens, for whoever watches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

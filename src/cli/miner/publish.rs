@@ -7,16 +7,17 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    ARTIFACT_UNREADABLE, Commit, Committed, Means, Step, Watch, commit, digest_file,
+    ARTIFACT_UNREADABLE, Commit, Committed, Foreign, Means, Step, Watch, commit, commit_foreign, digest_file,
     pay::pay,
     seals::{SEALS_UNUSABLE, Seal, Seals},
+    until_opened,
 };
 use crate::{
     auth::{Nonce, Statement, Subject},
     chain::{self, PaymentName},
     clock::{Clock, UnixMs},
-    config::Profile,
-    fault::{Class, Code, Fault},
+    config::{Profile, profile::Source},
+    fault::Fault,
     gym::policy::BackendChoice,
     ids::{Digest, Entropy, Hotkey, SubmissionId},
     intake::{COMMITMENT_NOT_FINAL, Fee, PAYMENT_OLD, PAYMENT_USED},
@@ -46,21 +47,15 @@ pub struct Publish<'a> {
     pub skip_commit: bool,
     /// How long to come again when the appliance asks for it, in milliseconds.
     pub patience_ms: u64,
-    /// Whether the challenge's commitments are of a form of its own, which this program reads and does not write.
+    /// Whether the challenge's commitments are of a form of its own: nothing is sealed then.
     pub foreign_form: bool,
+    /// What is committed in that form, unless it was before.
+    pub foreign: Option<Foreign<'a>>,
     /// What the upload costs, if anything.
     pub fee: Option<Fee>,
     /// How that is paid.
     pub means: Means<'a>,
 }
-
-/// The challenge's commitments are not ours to write.
-pub const FOREIGN_FORM: Code = Code::new(
-    Class::Operator,
-    "commitment_form_foreign",
-    "the challenge takes commitments of a form of its own, which this program does not write",
-    "commit with the challenge's own tool, then `waag publish --skip-commit`",
-);
 
 /// Whether the upload is paid for already, or its transfer is on its way: nobody need be asked then.
 ///
@@ -111,13 +106,10 @@ pub async fn publish(
         check(profile, &artifact)?;
         watch(&Step::Checked);
     }
-    if what.foreign_form && !what.skip_commit {
-        return Err(FOREIGN_FORM.because(format!("challenge `{}`", what.commit.challenge)));
-    }
-    let committed = if what.skip_commit { None } else { Some(commit(chain, &what.commit, entropy, watch).await?) };
+    let (committed, counts_from) = commit_once(chain, what, entropy, clock, watch).await?;
     let deadline_ms = clock.now_ms().saturating_add_unsigned(what.patience_ms);
-    if let Some(committed) = &committed {
-        until_read(what.api, committed.block, deadline_ms, clock, watch).await?;
+    if let Some(block) = counts_from {
+        until_read(what.api, block, deadline_ms, clock, watch).await?;
     }
     let digest = Digest::of(&artifact);
     let genesis = chain.genesis_hash();
@@ -157,6 +149,33 @@ pub async fn publish(
         committed,
         payment,
     })
+}
+
+/// Commits, unless that is not wanted. Answers also the block from which it counts: a locked one's is that in which the
+/// chain opened it.
+async fn commit_once(
+    chain: &chain::Client,
+    what: &Publish<'_>,
+    entropy: &dyn Entropy,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<(Option<Committed>, Option<u64>), Fault> {
+    if what.skip_commit {
+        return Ok((None, None));
+    }
+    let Some(foreign) = &what.foreign else {
+        let committed = commit(chain, &what.commit, entropy, watch).await?;
+        let block = committed.block;
+        return Ok((Some(committed), Some(block)));
+    };
+    let committed = commit_foreign(chain, foreign, clock, watch).await?;
+    let block = committed.block;
+    if foreign.source != Source::Revealed {
+        return Ok((Some(committed), Some(block)));
+    }
+    let deadline_ms = clock.now_ms().saturating_add_unsigned(what.patience_ms);
+    let opened = until_opened(chain, foreign, deadline_ms, clock).await?;
+    Ok((Some(committed), opened.or(Some(block))))
 }
 
 fn read(what: &Publish<'_>) -> Result<Bytes, Fault> {

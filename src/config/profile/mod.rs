@@ -17,7 +17,7 @@ use serde_json::Value;
 
 pub use self::{
     check::{Catalog, Part},
-    pattern::Pattern,
+    pattern::{Pattern, WriteError},
 };
 use super::{
     Error, Place,

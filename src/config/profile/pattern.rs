@@ -1,7 +1,7 @@
-//! Patterns: how the text of a foreign commitment is taken apart.
+//! Patterns: how the text of a foreign commitment is taken apart, and put together.
 //!
 //! Owns the grammar and its bounds. Refuses to know what a part means, except `digest`, by which content is told apart.
-//! Profiles are checked with it, intake reads with it.
+//! Profiles are checked with it, intake reads with it, and miners write with it.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -49,6 +49,17 @@ impl Class {
             "any" => Self::Any,
             _ => return None,
         })
+    }
+
+    /// What a text of this class is, for people.
+    const fn says(self) -> &'static str {
+        match self {
+            Self::Word => "letters, digits, `.`, `_` and `-`",
+            Self::Path => "letters, digits, `.`, `_`, `-` and `/`",
+            Self::Number => "decimal digits",
+            Self::Sha256 => "64 lower-case hex digits, with or without `sha256:` before them",
+            Self::Any => "a text without control characters",
+        }
     }
 
     fn takes(self, text: &str) -> bool {
@@ -180,6 +191,31 @@ fn part(inner: &str) -> Result<Piece, PatternError> {
     Ok(Piece::Part { name: name.to_owned(), class })
 }
 
+/// Parts that cannot be written in this form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// A part was not given.
+    #[error("the part `{0}` is missing")]
+    Missing(String),
+    /// The pattern has no such part.
+    #[error("the pattern has no part `{0}`")]
+    Unknown(String),
+    /// A part is made of something else.
+    #[error("the part `{name}` is not {says}")]
+    Misfit {
+        /// The part.
+        name: String,
+        /// What it must be.
+        says: &'static str,
+    },
+    /// Longer than what is read.
+    #[error("the text has more than {TEXT_BYTES} bytes")]
+    Long,
+    /// A part holds what stands between the parts, so that nobody would find the same ones again.
+    #[error("the text would be read as other parts: one of them holds what stands between them")]
+    Ambiguous,
+}
+
 /// What a text was taken apart into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
@@ -212,6 +248,68 @@ impl Pattern {
         let parts = if self.is_json { self.members(text)? } else { self.split(text)? };
         let digest = digest_of(parts.get(DIGEST)?)?;
         Some(Taken { digest, parts })
+    }
+
+    /// The names of the parts, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Part { name, .. } => Some(name.as_str()),
+            Piece::Literal(_) => None,
+        })
+    }
+
+    /// A digest as its part stands there: with `sha256:` before it, unless the pattern itself says so.
+    #[must_use]
+    pub fn digest_text(&self, digest: Digest) -> String {
+        let mut before = "";
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(literal) => before = literal,
+                Piece::Part { name, .. } if name == DIGEST => break,
+                Piece::Part { .. } => before = "",
+            }
+        }
+        if !self.is_json && before.ends_with(DIGEST_MARK) {
+            digest.to_string()
+        } else {
+            format!("{DIGEST_MARK}{digest}")
+        }
+    }
+
+    /// Puts a text together. What is written reads back as the same parts.
+    ///
+    /// # Errors
+    /// When a part is missing, unknown or of another class, or the text would not read back.
+    pub fn write(&self, parts: &BTreeMap<String, String>) -> Result<String, WriteError> {
+        if let Some(unknown) = parts.keys().find(|name| self.names().all(|known| known != name.as_str())) {
+            return Err(WriteError::Unknown(unknown.clone()));
+        }
+        let (mut text, mut members) = (String::new(), serde_json::Map::new());
+        for piece in &self.pieces {
+            let (name, class) = match piece {
+                Piece::Literal(literal) => {
+                    text.push_str(literal);
+                    continue;
+                }
+                Piece::Part { name, class } => (name, *class),
+            };
+            let value = parts.get(name).ok_or_else(|| WriteError::Missing(name.clone()))?;
+            if !class.takes(value) {
+                return Err(WriteError::Misfit { name: name.clone(), says: class.says() });
+            }
+            text.push_str(value);
+            members.insert(name.clone(), member(class, value));
+        }
+        if self.is_json {
+            text = serde_json::Value::Object(members).to_string();
+        }
+        if text.len() > TEXT_BYTES {
+            return Err(WriteError::Long);
+        }
+        match self.read(&text) {
+            Some(taken) if taken.parts == *parts => Ok(text),
+            _ => Err(WriteError::Ambiguous),
+        }
     }
 
     fn split(&self, text: &str) -> Option<BTreeMap<String, String>> {
@@ -258,6 +356,14 @@ impl Pattern {
     }
 }
 
+/// A part as the member of an object: a number where it is one and reads back as the same digits.
+fn member(class: Class, value: &str) -> serde_json::Value {
+    match value.parse::<u64>() {
+        Ok(number) if class == Class::Number && number.to_string() == value => number.into(),
+        _ => value.into(),
+    }
+}
+
 impl TryFrom<String> for Pattern {
     type Error = PatternError;
 
@@ -274,7 +380,91 @@ impl From<Pattern> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn parts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_examples_of_the_handbook_are_written() {
+        let split = pattern("v7|{repo:path}|{digest:sha256}");
+        let digest = split.digest_text(Digest([0xaa; 32]));
+        let text = format!("v7|alice/model-1|sha256:{}", hash('a'));
+        assert_eq!(split.write(&parts(&[("repo", "alice/model-1"), ("digest", &digest)])), Ok(text));
+        assert_eq!(split.names().collect::<Vec<_>>(), ["repo", "digest"]);
+
+        let marked = pattern("{repo:path}@sha256:{digest:sha256}");
+        let digest = marked.digest_text(Digest([0xbb; 32]));
+        let text = format!("a/b@sha256:{}", hash('b'));
+        assert_eq!(marked.write(&parts(&[("repo", "a/b"), ("digest", &digest)])), Ok(text));
+
+        let json = pattern("json {repo:path} {digest:sha256} {size:number}");
+        let text = format!(r#"{{"digest":"{}","repo":"a/b","size":7}}"#, hash('b'));
+        assert_eq!(json.write(&parts(&[("repo", "a/b"), ("digest", &hash('b')), ("size", "7")])), Ok(text));
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_not_written() {
+        let split = pattern("v7|{repo:path}|{note}|{digest:sha256}");
+        let good = [("repo", "a/b"), ("note", "x"), ("digest", &*hash('a'))];
+        assert!(split.write(&parts(&good)).is_ok());
+        let with = |name: &str, value: &str| {
+            let mut changed = parts(&good);
+            changed.insert(name.to_owned(), value.to_owned());
+            split.write(&changed).expect_err(value)
+        };
+        assert_eq!(split.write(&parts(&good[1..])), Err(WriteError::Missing("repo".to_owned())));
+        assert_eq!(with("more", "x"), WriteError::Unknown("more".to_owned()));
+        assert!(matches!(with("repo", "a b"), WriteError::Misfit { .. }));
+        assert!(matches!(with("repo", ""), WriteError::Misfit { .. }));
+        assert!(matches!(with("digest", "sha256:1234"), WriteError::Misfit { .. }));
+        assert!(matches!(with("note", "a\u{1b}"), WriteError::Misfit { .. }));
+        assert_eq!(with("note", "a|b"), WriteError::Ambiguous);
+        let room = TEXT_BYTES - (split.write(&parts(&good)).expect("fits").len() - 1);
+        assert_eq!(with("note", &"x".repeat(room + 1)), WriteError::Long);
+        let mut fits = parts(&good);
+        fits.insert("note".to_owned(), "x".repeat(room));
+        assert_eq!(split.write(&fits).map(|text| text.len()), Ok(TEXT_BYTES));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(
+            form in 0_usize..5,
+            repo in "[a-zA-Z0-9._/-]{1,20}",
+            note in "\\PC{1,20}",
+            size in "[0-9]{1,24}",
+            hash in "(sha256:)?[0-9a-f]{64}",
+        ) {
+            let forms = [
+                "v7|{repo:path}|{note}|{size:number}|{digest:sha256}",
+                "json {repo:path} {digest:sha256} {note} {size:number}",
+                "{note} {digest:sha256}, {repo:path} {size:number}",
+                "{size:number}/{digest:sha256}",
+                "{digest:sha256}-{repo:path}-{size:number}-{note}",
+            ];
+            let pattern: Pattern = forms[form].parse().expect("a pattern");
+            let all = parts(&[("repo", &repo), ("note", &note), ("size", &size), ("digest", &hash)]);
+            let wanted: BTreeMap<_, _> =
+                all.into_iter().filter(|(name, _)| pattern.names().any(|known| known == name)).collect();
+            match pattern.write(&wanted) {
+                Ok(text) => prop_assert_eq!(pattern.read(&text).map(|taken| taken.parts), Some(wanted)),
+                // Every part is of its class, so that only what stands between them can be in the way.
+                Err(error) => prop_assert_eq!(error, WriteError::Ambiguous),
+            }
+        }
+
+        #[test]
+        fn a_json_form_takes_every_part_of_its_class(note in "\\PC{1,40}", size in "[0-9]{1,24}") {
+            let pattern: Pattern = "json {digest:sha256} {note} {size:number}".parse().expect("a pattern");
+            let wanted = parts(&[("note", &note), ("size", &size), ("digest", &hash('c'))]);
+            let text = pattern.write(&wanted).expect("nothing stands between members");
+            prop_assert_eq!(pattern.read(&text).map(|taken| taken.parts), Some(wanted));
+        }
+    }
 
     fn pattern(text: &str) -> Pattern {
         text.parse().expect("a pattern")
