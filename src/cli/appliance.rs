@@ -9,16 +9,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Configured, Context, Failure, devnet as chain_verb, exit::ENDED};
+use super::{Configured, Context, Failure, check, devnet as chain_verb, exit::ENDED};
 use crate::{
     actors::{
         self, Beacon, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers,
         snapshots::{self, Pinned},
     },
-    artifact::{
-        fetch,
-        model::{ModelCache, Options as ModelOptions, disk},
-    },
+    artifact::model::{ModelCache, Options as ModelOptions, disk},
     chain::{self, Account, Client, Hiding, Keypair},
     clock::Clock,
     config::{Profile, Settings, settings},
@@ -511,11 +508,11 @@ fn models(
     scheduler: &Scheduler,
 ) -> Result<model::Parts, Failure> {
     let key = Key::new(own_key(context, settings, "fingerprints.key")?);
-    let allow_private = settings.fetch.addresses.allows_private();
     let (clock, disk) = (Arc::clone(&context.clock), scheduler.disk().clone());
     let cache = ModelCache::open(&settings.data_dir, clock, disk).map_err(|error| error.fault())?;
     Ok(model::Parts {
-        fetch: fetch::Limits { allow_private, ..fetch::Limits::default() },
+        fetch: check::model::limits(settings),
+        credentials: check::model::credentials(context, settings)?,
         cache,
         prints: model::Prints::new(store.clone(), Arc::clone(&context.clock), key),
         passes: Arc::new(Semaphore::new(1)),

@@ -1,6 +1,6 @@
 //! `waag check`: the operator's own checks and rollouts, on the miner's machine.
 
-mod model;
+pub(super) mod model;
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,11 @@
-//! `waag publish`: an artifact checked, committed and uploaded.
+//! `waag publish`: an artifact checked, committed and uploaded; a model pushed to its registry and committed to.
 
-use std::{collections::BTreeMap, path::PathBuf};
+pub mod model;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Context, Failure, Outcome, appliance, commit,
@@ -11,7 +16,7 @@ use super::{
 };
 use crate::{
     chain::{self, Keypair, PaymentName, Slug, Wallet},
-    config::{Profile, profile::Pattern},
+    config::{Given, Profile, profile::Pattern},
     intake::{Fee, payment_missing},
     server::client::Client,
 };
@@ -24,17 +29,36 @@ Examples:
   waag publish my-policy.tar --api https://subnet.example --wallet.name miner --wallet.hotkey h1
   waag publish my-policy.tar --skip-commit      after `waag commit`, upload only
   waag publish my-policy.tar --pay              where an upload costs something: shows how much, asks, pays
+  waag publish --path my-model --repo alice/model-1               where the challenge takes models
+  waag publish --path my-model --repo alice/model-1 --skip-commit     upload, and commit later
 
 It checks the archive as the operator will, commits to it on chain unless that is done, waits until the commitment is \
 final, and uploads it signed by the hotkey. Interrupted at any point, the same line goes on where it was; done twice, \
-it does it once. The salt is kept in my-policy.tar.waag-salt.json: keep that file until the upload is taken.")]
+it does it once. The salt is kept in my-policy.tar.waag-salt.json: keep that file until the upload is taken.
+
+A model is checked as `waag check --path` does, pushed to the challenge's registry, checked there as `waag check --repo` \
+does, and committed to after a yes. What the registry has is not sent again, and what stands on chain is not committed \
+again. The digest is that of the manifest in the registry.")]
 pub struct Args {
     /// The artifact
-    bundle: PathBuf,
-    /// The challenge [default: the only one that the appliance serves]
+    #[arg(required_unless_present = "path", conflicts_with = "path")]
+    bundle: Option<PathBuf>,
+    /// The folder of a model
+    #[arg(long, value_name = "DIR", requires = "repo", conflicts_with_all = ["skip_checks", "pay", "payment"])]
+    path: Option<PathBuf>,
+    /// The repository that the model is pushed to
+    #[arg(long, value_name = "NAME", requires = "path")]
+    repo: Option<String>,
+    /// Name for the registry, in place of `fetch.username`
+    #[arg(long, value_name = "NAME", requires = "path")]
+    username: Option<String>,
+    /// File with the password or token for the registry, in place of `fetch.password_file`
+    #[arg(long, value_name = "FILE", requires = "path")]
+    registry_password_file: Option<PathBuf>,
+    /// The challenge [default: the only one that the appliance serves; for models, of the settings]
     #[arg(long, value_name = "NAME")]
     challenge: Option<String>,
-    /// Upload only; the commitment was made before
+    /// Upload only; the commitment was made before, or of a model is made later
     #[arg(long)]
     skip_commit: bool,
     /// Commit anew although a commitment stands: its submission has ended without the artifact
@@ -46,8 +70,8 @@ pub struct Args {
     /// Pay what the upload costs with the wallet's coldkey, unless that was done before; it is shown and asked first
     #[arg(long)]
     pay: bool,
-    /// Pay without asking
-    #[arg(long, short, requires = "pay")]
+    /// Pay, or commit to a model, without asking
+    #[arg(long, short)]
     yes: bool,
     /// Upload with a payment that was made otherwise: the block, and the hash of its extrinsic
     #[arg(long, value_name = "BLOCK:HASH", conflicts_with = "pay")]
@@ -60,12 +84,36 @@ pub struct Args {
     patience: u64,
 }
 
+impl Args {
+    /// The flags that are settings.
+    fn given(&self) -> Vec<Given> {
+        let file = self.registry_password_file.as_ref().map(|path| path.display().to_string());
+        let given = |name: &str, key: &str, value: Option<&str>| Some(Given::new(name, key, value?));
+        [
+            given("--username", "fetch.username", self.username.as_deref()),
+            given("--registry-password-file", "fetch.password_file", file.as_deref()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
 /// Runs the verb.
 ///
 /// # Errors
 /// When the artifact breaks a rule, or chain or appliance refuse.
 pub async fn run(context: &Context, args: &Args) -> Outcome {
-    Failure::unless_there(&args.bundle)?;
+    match (&args.bundle, &args.path, &args.repo) {
+        (_, Some(folder), Some(repo)) => model::run(context, args, folder, repo).await,
+        (Some(bundle), ..) => policy(context, args, bundle).await,
+        _ => Err(Failure::usage("name the artifact, or `--path` and `--repo` of a model")),
+    }
+}
+
+/// Publishes a policy.
+async fn policy(context: &Context, args: &Args, bundle: &Path) -> Outcome {
+    Failure::unless_there(bundle)?;
     let configured = context.configured()?;
     let settings = configured.settings();
     let api = Client::new(&context.api(settings)).map_err(|error| error.fault())?;
@@ -83,7 +131,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         netuid: settings.network.netuid,
         challenge: &slug,
         hotkey: &hotkey,
-        artifact: &args.bundle,
+        artifact: bundle,
         again: args.again,
     };
     let fee = fee_of(&profile);
@@ -97,7 +145,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         (None, None) => Means::Stored,
     };
     let own = match &profile.intake.pattern {
-        Some(pattern) if !args.skip_commit => Some((pattern, payload(args, &slug, &profile, pattern)?)),
+        Some(pattern) if !args.skip_commit => Some((pattern, payload(args, bundle, &slug, &profile, pattern)?)),
         _ => None,
     };
     let foreign = own.as_ref().map(|(pattern, payload)| Foreign {
@@ -132,8 +180,14 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
 }
 
 /// The text that the artifact is committed to with, in the challenge's own form.
-fn payload(args: &Args, challenge: &Slug, profile: &Profile, pattern: &Pattern) -> Result<String, Failure> {
-    let (digest, _bytes) = miner::digest_file(&args.bundle)?;
+fn payload(
+    args: &Args,
+    bundle: &Path,
+    challenge: &Slug,
+    profile: &Profile,
+    pattern: &Pattern,
+) -> Result<String, Failure> {
+    let (digest, _bytes) = miner::digest_file(bundle)?;
     let mut parts: BTreeMap<String, String> = args.parts.iter().cloned().collect();
     parts.insert("digest".to_owned(), pattern.digest_text(digest));
     miner::payload_of(challenge, profile.intake.source, pattern, &parts).map_err(Failure::named_file)

@@ -53,6 +53,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("store.s3.access_key_id", Kind::Text),
     ("store.s3.secret_access_key_file", Kind::PathOrNone),
     ("fetch.addresses", Kind::Word(&["public", "any"])),
+    ("fetch.username", Kind::Text),
+    ("fetch.password_file", Kind::PathOrNone),
     ("slots.cpus", Kind::Whole(0, 4096)),
     ("slots.memory_mib", Kind::Whole(0, 16_777_216)),
     ("slots.disk_mib", Kind::Whole(0, 17_179_869_184)),
@@ -239,11 +241,17 @@ impl Addresses {
 }
 
 /// Where models are fetched from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fetch {
     /// Which machines may be spoken to.
     pub addresses: Addresses,
+    /// Who asks a registry that is not open to everybody.
+    #[serde(deserialize_with = "some_text")]
+    pub username: Option<String>,
+    /// The file with the password or token for it.
+    #[serde(deserialize_with = "some_path")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// What evaluation may use.

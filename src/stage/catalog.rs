@@ -142,7 +142,7 @@ fn model_stages(profile: &Profile, parts: &Parts) -> Result<Vec<Arc<dyn Stage>>,
     let options = artifact::model::Options::parse(&profile.artifact.options).map_err(refused)?;
     let models = Models {
         challenge: profile.slug.to_string(),
-        sources: Sources::new(options.source.clone(), parts.models.fetch, None),
+        sources: Sources::new(options.source.clone(), parts.models.fetch, parts.models.credentials.clone()),
         options,
         bytes_max: profile.artifact.bytes_max,
         parts: parts.models.clone(),

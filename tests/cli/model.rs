@@ -10,7 +10,7 @@ use crate::fetch::{http, registry};
 const CONFIG: &str = r#"{"architectures":["Moe"],"model_type":"moe","vocab_size":10,"dropout":0.5}"#;
 
 /// A profile for models in this registry, which fixes what the model of [`model`] has.
-fn profile(dir: &Path, registry: &str) {
+pub fn profile(dir: &Path, registry: &str) {
     let spec = run(dir, &["profile", "arch-spec", "model"]);
     assert_eq!(spec.exit, 0, "{}", spec.stderr);
     let text = format!(
@@ -49,7 +49,7 @@ rule = "king"
 }
 
 /// A small good model in the folder `model`.
-fn model(dir: &Path) {
+pub fn model(dir: &Path) {
     let dir = dir.join("model");
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("config.json"), CONFIG).unwrap();

@@ -104,6 +104,7 @@ fn assemble(place: &Place, store: &Store) -> (String, Arc<Challenge>) {
         onnx_library: None,
         models: model::Parts {
             fetch: Limits::default(),
+            credentials: None,
             cache: ModelCache::open(&place.dir, Arc::new(SystemClock), Disk::new(1)).expect("it opens"),
             prints: model::Prints::new(store.clone(), Arc::new(SystemClock), Key::new([0; 32])),
             passes: Arc::new(Semaphore::new(1)),

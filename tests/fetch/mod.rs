@@ -19,7 +19,7 @@ use tokio::{
     process::{Child, Command},
 };
 use waag::artifact::{
-    fetch::{Download, Http, Hub, Limits, Plain, Progress, Registry, Source as _, download, push},
+    fetch::{Download, Http, Hub, Limits, Plain, Progress, Pushing, Registry, Source as _, download, push},
     model::{Folder, Reference, Repo as _, Trouble},
 };
 
@@ -46,12 +46,12 @@ pub struct Peer {
     clippy::disallowed_methods,
     reason = "a skip is told; the peer's output is read while it lives"
 )]
-pub async fn registry() -> Option<Peer> {
+pub async fn registry_with(more: &str) -> Option<Peer> {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.yml");
     let root = dir.path().join("data");
     let text = format!(
-        "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:0}}\n",
+        "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:0}}\n{more}",
         root.display()
     );
     fs::write(&config, text).unwrap();
@@ -74,6 +74,10 @@ pub async fn registry() -> Option<Peer> {
     // Somebody must read what it says, or it stops.
     tokio::spawn(async move { while let Ok(Some(_line)) = lines.next_line().await {} });
     Some(Peer { url: format!("http://127.0.0.1:{port}"), _process: process, _dir: dir })
+}
+
+pub async fn registry() -> Option<Peer> {
+    registry_with("").await
 }
 
 /// A folder with files of these sizes, of bytes that follow from their names.
@@ -110,7 +114,7 @@ async fn a_model_goes_to_a_real_registry_and_comes_back() {
     let Some(peer) = registry().await else { return };
     let model = folder(FILES);
     let files = Folder::new(model.path()).list().await.unwrap();
-    let nothing = |_progress: Progress| ();
+    let nothing = |_pushing: &Pushing<'_>| ();
     let pushed = push(http(), &peer.url, "alice/model-1", None, model.path(), &files, &nothing).await.unwrap();
     assert_eq!((pushed.bytes, pushed.sent), (40_000_700, 40_000_700));
     // The same once more sends nothing and is the same.

@@ -244,6 +244,7 @@ fn assemble(text: &str, store: &Store, clock: &Arc<HandClock>, data: &Path) -> C
         onnx_library: None,
         models: model::Parts {
             fetch: Limits { allow_private: true, silence_ms: 5_000, ..Limits::default() },
+            credentials: None,
             cache: ModelCache::open(data, Arc::<HandClock>::clone(clock) as Arc<dyn Clock>, Disk::new(100_000_000))
                 .unwrap(),
             prints: model::Prints::new(store.clone(), shared, Key::new([7; 32])),

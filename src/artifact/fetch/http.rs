@@ -157,6 +157,9 @@ impl Http {
             }
             // What is written goes where it was meant to go, or nowhere.
             if !status.is_redirection() || ask.write.is_some() {
+                if status == StatusCode::FORBIDDEN && ask.write.is_some() {
+                    return Err(Trouble::Denied(format!("{at}: {status}")));
+                }
                 return Ok(Came::Answer(checked(answer, &at)?));
             }
             if hop == REDIRECTS_MAX {

@@ -20,6 +20,6 @@ pub use http::{Http, Limits};
 pub use hub::Hub;
 pub use oci::Registry;
 pub use plain::Plain;
-pub use push::{Pushed, push};
+pub use push::{Moved, Pushed, Pushing, push};
 pub use session::Credentials;
 pub use sources::Sources;

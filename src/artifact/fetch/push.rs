@@ -53,8 +53,52 @@ pub struct Pushed {
     pub sent: u64,
 }
 
-/// Pushes these files of a folder. `watch` hears how far it is: files are read once for their digests and once to be
-/// sent, and both count.
+/// What has happened to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// So many bytes more of it were sent.
+    Sent(u64),
+    /// It is there as a whole, and was sent now.
+    Done,
+    /// It was there before.
+    Present,
+}
+
+/// How far a push is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushing<'a> {
+    /// The file that went on.
+    pub file: &'a FileEntry,
+    /// How.
+    pub moved: Moved,
+    /// Bytes of all files that are there.
+    pub progress: Progress,
+}
+
+/// How far all files are, and who hears of it.
+struct Told<'a> {
+    done: AtomicU64,
+    sent: AtomicU64,
+    total: u64,
+    watch: &'a (dyn Fn(&Pushing<'_>) + Sync),
+}
+
+impl Told<'_> {
+    fn tell(&self, file: &FileEntry, moved: Moved) {
+        let more = match moved {
+            Moved::Sent(bytes) => {
+                self.sent.fetch_add(bytes, Ordering::Relaxed);
+                bytes
+            }
+            Moved::Present => file.bytes,
+            Moved::Done => 0,
+        };
+        let done = self.done.fetch_add(more, Ordering::Relaxed) + more;
+        (self.watch)(&Pushing { file, moved, progress: Progress { done, total: self.total } });
+    }
+}
+
+/// Pushes these files of a folder. `watch` hears how far each of them is.
 ///
 /// # Errors
 /// [`Trouble`]; begun again, it leaves out what the registry has.
@@ -65,20 +109,14 @@ pub async fn push(
     credentials: Option<Credentials>,
     folder: &Path,
     files: &[FileEntry],
-    watch: &(dyn Fn(Progress) + Sync),
+    watch: &(dyn Fn(&Pushing<'_>) + Sync),
 ) -> Result<Pushed, Trouble> {
     let session = Session::new(http, base, repo, Access::Push, credentials)?;
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-    let (done, sent) = (AtomicU64::new(0), AtomicU64::new(0));
-    let tell = |bytes_more: u64| {
-        watch(Progress {
-            done: done.fetch_add(bytes_more, Ordering::Relaxed) + bytes_more,
-            total: bytes.saturating_mul(2),
-        });
-    };
+    let told = Told { done: AtomicU64::new(0), sent: AtomicU64::new(0), total: bytes, watch };
     let mut pushes: Vec<futures::future::BoxFuture<'_, Result<[u8; 32], Trouble>>> = Vec::new();
     for file in files {
-        pushes.push(Box::pin(push_file(&session, folder, file, &tell, &sent)));
+        pushes.push(Box::pin(push_file(&session, folder, file, &told)));
     }
     let digests: Vec<Result<[u8; 32], Trouble>> = stream::iter(pushes).buffered(FILES_AT_ONCE).collect().await;
     let mut layers = Vec::new();
@@ -102,17 +140,11 @@ pub async fn push(
     let url = session.at("manifests", &digest)?;
     let write = Write { method: Method::PUT, content_type: MANIFEST, bytes: manifest.into(), part: None };
     session.ask(&url, Ask { write: Some(write), ..Ask::default() }).await?;
-    Ok(Pushed { reference, bytes, sent: sent.into_inner() })
+    Ok(Pushed { reference, bytes, sent: told.sent.into_inner() })
 }
 
 /// Sends one file, unless the registry has it. Answers its digest.
-async fn push_file(
-    session: &Session,
-    folder: &Path,
-    file: &FileEntry,
-    tell: &(dyn Fn(u64) + Sync),
-    sent: &AtomicU64,
-) -> Result<[u8; 32], Trouble> {
+async fn push_file(session: &Session, folder: &Path, file: &FileEntry, told: &Told<'_>) -> Result<[u8; 32], Trouble> {
     let path = folder.join(&file.name);
     let opened = blocking(move || {
         let file = File::open(path)?;
@@ -120,19 +152,18 @@ async fn push_file(
         Ok((Arc::new(file), digest))
     });
     let (held, digest) = opened.await?;
-    tell(file.bytes);
     if has_blob(session, &digest).await? {
-        tell(file.bytes);
+        told.tell(file, Moved::Present);
         return Ok(digest);
     }
     if file.bytes <= CHUNK_BYTES {
         let bytes = part_of(&held, 0, file.bytes).await?;
         put_blob(session, &digest, bytes).await?;
-        tell(file.bytes);
+        told.tell(file, Moved::Sent(file.bytes));
     } else {
-        send_parts(session, &digest, &held, file.bytes, tell).await?;
+        send_parts(session, &digest, &held, file, told).await?;
     }
-    sent.fetch_add(file.bytes, Ordering::Relaxed);
+    told.tell(file, Moved::Done);
     Ok(digest)
 }
 
@@ -186,22 +217,23 @@ async fn end(session: &Session, place: &str, digest: &[u8; 32], bytes: Bytes) ->
 async fn send_parts(
     session: &Session,
     digest: &[u8; 32],
-    file: &Arc<File>,
-    bytes: u64,
-    tell: &(dyn Fn(u64) + Sync),
+    held: &Arc<File>,
+    file: &FileEntry,
+    told: &Told<'_>,
 ) -> Result<(), Trouble> {
+    let bytes = file.bytes;
     let mut place = begin(session).await?;
     let (mut at, mut tries) = (0, 0);
     while at < bytes {
         let end = (at + CHUNK_BYTES).min(bytes);
-        let part = part_of(file, at, end - at).await?;
+        let part = part_of(held, at, end - at).await?;
         let write = Write { method: Method::PATCH, content_type: BYTES, bytes: part, part: Some((at, end - 1)) };
         let answer = session.ask(&session.join(&place)?, Ask { write: Some(write), ..Ask::default() }).await;
         match answer {
             Ok(answer) => {
                 expect(&answer, StatusCode::ACCEPTED)?;
                 place = location(&answer)?;
-                tell(end - at);
+                told.tell(file, Moved::Sent(end - at));
                 (at, tries) = (end, 0);
             }
             Err(Trouble::Failed(_why)) if tries < TRIES => tries += 1,

@@ -11,7 +11,7 @@ use std::{
 use reqwest::{Response, Url, header::HeaderValue};
 use serde::Deserialize;
 
-use super::http::{Ask, Came, Http, cut};
+use super::http::{Ask, Came, Http, body, cut};
 use crate::artifact::model::Trouble;
 
 /// Bytes of the answer of a token service.
@@ -106,7 +106,7 @@ impl Session {
         ask.authorization = Some(self.authorize(&challenge).await?);
         match self.http.ask(url, &ask).await? {
             Came::Answer(answer) => Ok(answer),
-            Came::Unauthorized(_challenge) => Err(Trouble::Failed(format!("{url}: not public"))),
+            Came::Unauthorized(_challenge) => Err(Trouble::Denied(format!("{url}: not public"))),
         }
     }
 
@@ -118,12 +118,17 @@ impl Session {
     async fn authorize(&self, challenge: &str) -> Result<HeaderValue, Trouble> {
         let basic = self.credentials.as_ref().map(basic).transpose()?;
         let value = match Challenge::parse(challenge) {
-            Some(Challenge::Basic) => basic.ok_or_else(|| Trouble::Failed(format!("{}: not public", self.repo)))?,
+            Some(Challenge::Basic) => basic.ok_or_else(|| Trouble::Denied(format!("{}: not public", self.repo)))?,
             Some(Challenge::Bearer { realm, service, scope }) => {
                 let url = self.token_url(&realm, service.as_deref(), scope.as_deref())?;
                 // The registry that the operator trusts with name and password says where they are to be shown.
                 let ask = Ask { authorization: basic, ..Ask::default() };
-                let answer = self.http.read(&url, &ask, TOKEN_BYTES_MAX).await?;
+                let answer = match self.http.ask(&url, &ask).await? {
+                    Came::Answer(answer) => body(answer, TOKEN_BYTES_MAX).await?,
+                    Came::Unauthorized(_challenge) => {
+                        return Err(Trouble::Denied(format!("{url}: name or password are wrong")));
+                    }
+                };
                 let token: Token = serde_json::from_slice(&answer)
                     .map_err(|source| Trouble::Failed(format!("{url} gave no token: {source}")))?;
                 let mut value = HeaderValue::from_str(&format!("Bearer {}", token.token))

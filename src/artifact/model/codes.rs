@@ -98,6 +98,27 @@ pub const DOWNLOAD_FAILED: Code = provider(
     "nothing to do: it is tried again and goes on where it stopped",
 );
 
+/// The registry did not take the model.
+pub const UPLOAD_FAILED: Code = provider(
+    "model_upload_failed",
+    "the registry did not take a file of the model, or its manifest",
+    "run it again: what the registry has is not sent again; look at the registry's own status page when it repeats",
+);
+
+/// The registry does not let us write.
+pub const REGISTRY_DENIED: Code = Code::new(
+    Class::Operator,
+    "registry_denied",
+    "the registry does not let this name write to the repository",
+    "give the name with `--username` and its password or token in a file with `--registry-password-file`",
+);
+/// There is no registry to push to.
+pub const REGISTRY_NONE: Code = Code::new(
+    Class::Operator,
+    "registry_none",
+    "the challenge's models are not in a registry, so that this program cannot upload them",
+    "upload with the source's own tool, then `waag check --repo R --digest D` and `waag commit --repo R --digest D`",
+);
 /// A file on this machine cannot be read or written.
 pub const MODEL_UNREADABLE: Code = Code::new(
     Class::Infra,
@@ -136,6 +157,9 @@ pub const CODES: &[Code] = &[
     LIST_FILES_FAILED,
     PREFLIGHT_FAILED,
     DOWNLOAD_FAILED,
+    UPLOAD_FAILED,
+    REGISTRY_DENIED,
+    REGISTRY_NONE,
     MODEL_UNREADABLE,
     DISK_TOO_SMALL,
     FETCH_NOT_ALLOWED,

@@ -28,6 +28,9 @@ pub enum Trouble {
     /// The operator's settings, or those of the profile, lead where this program may not go. The operator's.
     #[error("not allowed: {0}")]
     Forbidden(String),
+    /// The source knows us not, or not enough: name and password are missing, wrong, or good for something else.
+    #[error("not allowed to us: {0}")]
+    Denied(String),
     /// The source did not answer, or not usefully.
     #[error("{0}")]
     Failed(String),

@@ -6,17 +6,20 @@ use serde::Serialize;
 
 use crate::{
     artifact::{
-        fetch::{Limits, Sources},
-        model::{FaultRecord, Folder, Options, Passed, Refused, Repo as _, Step, Why, preflight},
+        fetch::{Credentials, Http, Limits, Sources},
+        model::{FaultRecord, Folder, Options, Passed, Refused, Repo as _, Step, Trouble, Why, preflight},
     },
     cli::{
         Context, Failure, Outcome,
         exit::{answer, note, print_json},
     },
-    config::{Profile, Settings},
+    config::{Profile, Secret, Settings},
     fault::Fault,
-    stage::model::look,
+    stage::model,
 };
+
+/// The variable with a registry's password.
+const PASSWORD: &str = "WAAG_REGISTRY_PASSWORD";
 
 /// What is to be checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,26 @@ struct Checked {
     fault: Option<FaultRecord>,
 }
 
+/// How published models are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach<'a> {
+    /// Where the challenge's models are, and its rules.
+    pub options: &'a Options,
+    /// Which machines may be spoken to.
+    pub settings: &'a Settings,
+    /// Who asks.
+    pub credentials: Option<&'a Credentials>,
+}
+
+/// A model that was looked at.
+#[derive(Debug)]
+pub struct Looked {
+    /// What was looked at.
+    pub uri: String,
+    /// How the checks ended.
+    pub ended: Result<Passed, Refused>,
+}
+
 /// Runs the checks.
 ///
 /// # Errors
@@ -55,23 +78,71 @@ pub async fn run(context: &Context, profile: &Profile, settings: &Settings, what
     let json = context.json();
     let watch = |step: &Step| {
         if !json {
-            note(format_args!("[{}] {} — {}", if step.ok { "PASS" } else { "FAIL" }, step.name, step.detail));
+            note(line(step));
         }
     };
+    let credentials = credentials(context, settings)?;
+    let reach = Reach { options: &options, settings, credentials: credentials.as_ref() };
+    let Looked { uri, ended } = look(&reach, profile.artifact.bytes_max, what, &watch).await?;
+    end(json, uri, ended)
+}
+
+/// A check that has ended, for people.
+pub fn line(step: &Step) -> String {
+    format!("[{}] {} — {}", if step.ok { "PASS" } else { "FAIL" }, step.name, step.detail)
+}
+
+/// Who asks the registry, as the settings say; the password may also stand in the environment.
+///
+/// # Errors
+/// When the file with the password cannot be used, or there is none.
+pub fn credentials(context: &Context, settings: &Settings) -> Result<Option<Credentials>, Failure> {
+    let Some(username) = settings.fetch.username.clone() else { return Ok(None) };
+    let password = match &settings.fetch.password_file {
+        Some(path) => Secret::read(path).map_err(|error| Failure::named_file(error.fault()))?.reveal().to_owned(),
+        None => context.env.get(PASSWORD).cloned().ok_or_else(|| {
+            Failure::usage(format!(
+                "`{username}` has no password: name its file in `fetch.password_file`, or set {PASSWORD}"
+            ))
+        })?,
+    };
+    Ok(Some(Credentials { username, password }))
+}
+
+/// Looks at a model with the checks that the operator makes.
+///
+/// # Errors
+/// When the folder is not there.
+pub async fn look(
+    reach: &Reach<'_>,
+    bytes_max: u64,
+    what: What<'_>,
+    watch: &(dyn Fn(&Step) + Sync),
+) -> Result<Looked, Failure> {
     match what {
         What::Path(path) => {
             Failure::unless_there(path)?;
             let repo = Folder::new(path);
-            let looked = preflight(&repo, &options.rules(profile.artifact.bytes_max), &watch).await;
-            end(json, repo.uri(), looked)
+            let ended = preflight(&repo, &reach.options.rules(bytes_max), watch).await;
+            Ok(Looked { uri: repo.uri(), ended })
         }
         What::Published(repo, digest) => {
-            let limits = Limits { allow_private: settings.fetch.addresses.allows_private(), ..Limits::default() };
-            let sources = Sources::new(options.source.clone(), limits, None);
-            let looked = look(&sources, &options, profile.artifact.bytes_max, (repo, digest), &watch).await;
-            end(json, format!("{repo}@{digest}"), looked.map(|looked| looked.passed))
+            let place = reach.options.source.clone();
+            let sources = Sources::new(place, limits(reach.settings), reach.credentials.cloned());
+            let looked = model::look(&sources, reach.options, bytes_max, (repo, digest), watch).await;
+            Ok(Looked { uri: format!("{repo}@{digest}"), ended: looked.map(|looked| looked.passed) })
         }
     }
+}
+
+/// A client that goes where the settings let it.
+pub fn http(settings: &Settings) -> Result<Http, Trouble> {
+    Http::new(limits(settings))
+}
+
+/// How sources may be spoken to, as the settings say.
+pub fn limits(settings: &Settings) -> Limits {
+    Limits { allow_private: settings.fetch.addresses.allows_private(), ..Limits::default() }
 }
 
 fn end(json: bool, uri: String, looked: Result<Passed, Refused>) -> Outcome {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     artifact::{
-        fetch::{Download, Limits, Progress, Source, Sources, download},
+        fetch::{Credentials, Download, Limits, Progress, Source, Sources, download},
         model::{ModelCache, Options, Passed, Pinned, Refused, Reserved, Step, Trouble, Why, cache, codes},
     },
     dedup::model::Fingerprint,
@@ -41,6 +41,8 @@ const TOLD_PERCENT: u64 = 5;
 pub struct Parts {
     /// How sources may be spoken to.
     pub fetch: Limits,
+    /// Who asks a registry that is not open to everybody.
+    pub credentials: Option<Credentials>,
     /// Where models are kept.
     pub cache: ModelCache,
     /// Their fingerprints.
@@ -145,7 +147,7 @@ impl Models {
                 Trouble::Malformed(what) => Why::Rejected(rejection(codes::REPO_MALFORMED, what, source)),
                 Trouble::Disk(_) => Why::Trouble(codes::MODEL_UNREADABLE.because(trouble.to_string())),
                 Trouble::Forbidden(_) => Why::Trouble(codes::FETCH_NOT_ALLOWED.because(trouble.to_string())),
-                Trouble::NoRange(_) | Trouble::Damaged(_) | Trouble::Failed(_) => {
+                Trouble::NoRange(_) | Trouble::Damaged(_) | Trouble::Denied(_) | Trouble::Failed(_) => {
                     Why::Trouble(codes::DOWNLOAD_FAILED.because(trouble.to_string()))
                 }
             };
