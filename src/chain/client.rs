@@ -4,7 +4,8 @@
 //! what the rest of the program asks for.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -13,16 +14,17 @@ use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use parity_scale_codec::{Decode, Encode as _};
 use scale_decode::DecodeAsType;
 use subxt::{config::RpcConfigFor, ext::frame_decode::storage::IntoEncodableValues, utils::H256};
-use subxt_rpcs::{LegacyRpcMethods, RpcClient};
+use subxt_rpcs::{LegacyRpcMethods, RpcClient, methods::legacy::RuntimeVersion};
 
 use super::{
     error::Error,
-    rpc::Transport,
+    rpc::{CODE_KEY, Opening, Transport},
     runtime::{Header, Item, Runtime, Subtensor},
+    shelf::Shelf,
 };
 use crate::{
     clock::{Clock, SystemClock},
-    ids::Digest,
+    ids::{Digest, Hotkey},
 };
 
 /// Wait for one request by default: public endpoints answer a large read in one or two seconds.
@@ -38,6 +40,8 @@ const KEYS_PER_PAGE: u32 = 1000;
 const LIST_ENTRIES_MAX: usize = 65_536;
 /// Blocks whose runtime version is remembered: several readers work at the same few heads.
 const REMEMBERED_BLOCKS: usize = 256;
+/// How long what was asked for on connecting is news: less than a block.
+const OPENING_MS: i64 = 5_000;
 /// The metadata version that we read.
 const METADATA_VERSION: u32 = 15;
 
@@ -52,6 +56,8 @@ pub struct Options {
     pub request_timeout_ms: u64,
     /// The chain's genesis hash, when it is known already; without it the first endpoint's is taken.
     pub genesis: Option<[u8; 32]>,
+    /// A folder for what the next process need not ask for again; without it nothing is kept.
+    pub cache: Option<PathBuf>,
     /// Waits between tries.
     pub clock: Arc<dyn Clock>,
 }
@@ -60,8 +66,14 @@ impl Options {
     /// The usual options for these endpoints.
     #[must_use]
     pub fn new(endpoints: Vec<String>) -> Self {
-        let archive = Vec::new();
-        Self { endpoints, archive, request_timeout_ms: REQUEST_TIMEOUT_MS, genesis: None, clock: SystemClock::shared() }
+        Self {
+            endpoints,
+            archive: Vec::new(),
+            request_timeout_ms: REQUEST_TIMEOUT_MS,
+            genesis: None,
+            cache: None,
+            clock: SystemClock::shared(),
+        }
     }
 }
 
@@ -88,8 +100,11 @@ struct Inner {
     /// The sockets below, where there are any.
     transport: Option<Transport>,
     genesis: Digest,
+    shelf: Option<Shelf>,
     clock: Arc<dyn Clock>,
     runtimes: Mutex<Runtimes>,
+    /// Who was in the subnet that was last read whole.
+    members: Mutex<Option<(u16, BTreeSet<Hotkey>)>>,
     /// Held while metadata is loaded, so that ten readers of a new runtime load it once.
     loading: tokio::sync::Mutex<()>,
 }
@@ -122,8 +137,11 @@ impl Client {
             options.genesis.map(Digest),
             Arc::clone(&options.clock),
         )?;
+        let method = "chain_getBlockHash";
+        let genesis = transport.connect().await.map_err(|source| Error::from_rpc(method, source))?;
         let rpc = RpcClient::new(transport.clone());
-        Self::begin(rpc, Some(transport), options.genesis, options.clock).await
+        let shelf = options.cache.map(Shelf::new);
+        Ok(Self::new(rpc, Some(transport), genesis, shelf, options.clock))
     }
 
     /// The same over any RPC connection, such as a simulated chain in this process.
@@ -131,24 +149,28 @@ impl Client {
     /// # Errors
     /// When the connection does not answer, or serves another chain than `genesis`.
     pub async fn over(rpc: RpcClient, genesis: Option<[u8; 32]>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        Self::begin(rpc, None, genesis, clock).await
-    }
-
-    async fn begin(
-        rpc: RpcClient,
-        transport: Option<Transport>,
-        genesis: Option<[u8; 32]>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, Error> {
         let methods: LegacyRpcMethods<RpcConfigFor<Subtensor>> = LegacyRpcMethods::new(rpc.clone());
         let found = methods.genesis_hash().await.map_err(|source| Error::from_rpc("chain_getBlockHash", source))?;
         let found = Digest(found.0);
         if let Some(expected) = genesis.map(Digest).filter(|expected| *expected != found) {
             return Err(Error::WrongNetwork { expected, found });
         }
+        Ok(Self::new(rpc, None, found, None, clock))
+    }
+
+    fn new(
+        rpc: RpcClient,
+        transport: Option<Transport>,
+        genesis: Digest,
+        shelf: Option<Shelf>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let methods = LegacyRpcMethods::new(rpc.clone());
         let runtimes = Mutex::new(Runtimes::default());
         let loading = tokio::sync::Mutex::new(());
-        Ok(Self { inner: Arc::new(Inner { methods, rpc, transport, genesis: found, clock, runtimes, loading }) })
+        let members = Mutex::new(None);
+        let inner = Inner { methods, rpc, transport, genesis, shelf, clock, runtimes, members, loading };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The hash of the chain's first block: its identity.
@@ -175,9 +197,20 @@ impl Client {
     /// # Errors
     /// When the chain cannot be read.
     pub async fn finalized_head(&self) -> Result<BlockRef, Error> {
+        self.block(self.finalized_hash().await?).await
+    }
+
+    /// The hash of the newest finalized block.
+    pub(super) async fn finalized_hash(&self) -> Result<Digest, Error> {
         let method = "chain_getFinalizedHead";
         let hash = self.methods().chain_get_finalized_head().await.map_err(|source| Error::from_rpc(method, source))?;
-        self.block(Digest(hash.0)).await
+        Ok(Digest(hash.0))
+    }
+
+    /// What the node said when it was connected to, if that was just now and nobody has asked for it yet.
+    pub(super) async fn opening(&self) -> Option<Opening> {
+        let opening = self.inner.transport.as_ref()?.opening().await?;
+        (self.clock().now_ms().saturating_sub(opening.asked_ms) <= OPENING_MS).then_some(opening)
     }
 
     /// Changes over to an endpoint whose finalized head is above this one, if there is any; answers that head.
@@ -252,20 +285,16 @@ impl Client {
         if let Some(runtime) = self.remembered(hash) {
             return Ok(runtime);
         }
-        let method = "state_getRuntimeVersion";
-        let version = self.methods().state_get_runtime_version(Some(H256(hash.0))).await;
-        let version = version.map_err(|source| Error::from_rpc(method, source))?;
+        // Together, where the code's name is going to be needed.
+        let is_first = self.inner.shelf.is_some() && self.locked().known.is_empty();
+        let code = async { if is_first { self.code_at(hash).await } else { None } };
+        let (version, code) = futures::join!(self.methods().state_get_runtime_version(Some(H256(hash.0))), code);
+        let version = version.map_err(|source| Error::from_rpc("state_getRuntimeVersion", source))?;
         let _turn = self.inner.loading.lock().await;
         let known = self.locked().known.iter().find(|known| known.spec_version == version.spec_version).cloned();
         let runtime = match known {
             Some(runtime) => runtime,
-            None => {
-                let metadata = self.metadata_at(hash).await?;
-                let (spec, transaction) = (version.spec_version, version.transaction_version);
-                let runtime = Arc::new(Runtime::new(&metadata, self.inner.genesis, spec, transaction)?);
-                self.locked().known.push(Arc::clone(&runtime));
-                runtime
-            }
+            None => self.learn(hash, &version, code).await?,
         };
         let mut runtimes = self.locked();
         runtimes.at.push_back((hash, Arc::clone(&runtime)));
@@ -273,6 +302,73 @@ impl Client {
             runtimes.at.pop_front();
         }
         Ok(runtime)
+    }
+
+    /// Learns a new runtime: what an earlier process kept of it when the chain names the same code, the chain's own
+    /// metadata otherwise.
+    async fn learn(&self, at: Digest, version: &RuntimeVersion, code: Option<Digest>) -> Result<Arc<Runtime>, Error> {
+        let code = match (&self.inner.shelf, code) {
+            (Some(_), None) => self.code_at(at).await,
+            (_, code) => code,
+        };
+        if let Some(runtime) = code.and_then(|code| self.kept_runtime(version, code)) {
+            return Ok(runtime);
+        }
+        let metadata = self.metadata_at(at).await?;
+        let (spec, transaction) = (version.spec_version, version.transaction_version);
+        let mut runtime = Runtime::new(&metadata, self.inner.genesis, spec, transaction)?;
+        if let (Some(shelf), Some(code)) = (&self.inner.shelf, code) {
+            shelf.keep_metadata(self.inner.genesis, spec, code, &metadata);
+            runtime = runtime.of_code(code);
+        }
+        let runtime = Arc::new(runtime);
+        self.locked().known.push(Arc::clone(&runtime));
+        Ok(runtime)
+    }
+
+    /// The runtime with this code, if an earlier process kept its metadata.
+    fn kept_runtime(&self, version: &RuntimeVersion, code: Digest) -> Option<Arc<Runtime>> {
+        let (spec, transaction) = (version.spec_version, version.transaction_version);
+        let metadata = self.inner.shelf.as_ref()?.metadata(self.inner.genesis, spec, code)?;
+        let runtime = Runtime::new(&metadata, self.inner.genesis, spec, transaction).ok()?;
+        let runtime = Arc::new(runtime.of_code(code));
+        self.locked().known.push(Arc::clone(&runtime));
+        Some(runtime)
+    }
+
+    /// The runtime that the newest blocks will have if nothing happens: the one of the last block that was read, or the
+    /// one that the node named when it was connected to. What is read with it counts only when that proves right.
+    pub(super) fn likely_runtime(&self, opening: Option<&Opening>) -> Option<Arc<Runtime>> {
+        if let Some((_, runtime)) = self.locked().at.back() {
+            return Some(Arc::clone(runtime));
+        }
+        let opening = opening?;
+        self.kept_runtime(&opening.version, opening.code?)
+    }
+
+    /// The hash of the runtime's code in the state of a block; `None` where the node does not say.
+    pub(super) async fn code_at(&self, at: Digest) -> Option<Digest> {
+        let params = subxt_rpcs::rpc_params![CODE_KEY, H256(at.0)];
+        let hash: Option<H256> = self.rpc().request("state_getStorageHash", params).await.ok()?;
+        hash.map(|hash| Digest(hash.0))
+    }
+
+    /// Who is probably in a subnet: who was when it was last read.
+    pub(super) fn members(&self, netuid: u16) -> BTreeSet<Hotkey> {
+        let known = self.inner.members.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (known, &self.inner.shelf) {
+            (Some((of, members)), _) if of == netuid => members,
+            (_, Some(shelf)) => shelf.hotkeys(self.inner.genesis, netuid).into_iter().collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Remembers who is in a subnet. `before` is what was remembered.
+    pub(super) fn remember_members(&self, netuid: u16, members: BTreeSet<Hotkey>, before: &BTreeSet<Hotkey>) {
+        if let Some(shelf) = self.inner.shelf.as_ref().filter(|_| members != *before) {
+            shelf.keep_hotkeys(self.inner.genesis, netuid, members.iter());
+        }
+        *self.inner.members.lock().unwrap_or_else(PoisonError::into_inner) = Some((netuid, members));
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Runtimes> {
@@ -364,7 +460,12 @@ pub(super) struct Place(usize);
 
 impl Batch {
     pub(super) async fn new(client: &Client, at: Digest) -> Result<Self, Error> {
-        Ok(Self { runtime: client.runtime_at(at).await?, at, keys: Vec::new(), items: Vec::new() })
+        Ok(Self::of(client.runtime_at(at).await?, at))
+    }
+
+    /// A batch of a block whose runtime is known.
+    pub(super) const fn of(runtime: Arc<Runtime>, at: Digest) -> Self {
+        Self { runtime, at, keys: Vec::new(), items: Vec::new() }
     }
 
     /// Asks for one more entry.

@@ -15,13 +15,13 @@ use crate::ids::{Digest, Hotkey};
 const ACCOUNT: Item = Item { pallet: "System", name: "Account" };
 const COMMITMENT_OF: Item = Item { pallet: "Commitments", name: "CommitmentOf" };
 
-fn hotkey(number: u16) -> [u8; 32] {
+pub(super) fn hotkey(number: u16) -> [u8; 32] {
     let mut bytes = [0xee; 32];
     bytes[..2].copy_from_slice(&number.to_le_bytes());
     bytes
 }
 
-fn subnet_of(runtime: &Runtime, netuid: u16, count: u16) -> State {
+pub(super) fn subnet_of(runtime: &Runtime, netuid: u16, count: u16) -> State {
     let mut changes = Changes::new(runtime)
         .subnet("NetworksAdded", (netuid,), true)
         .subnet("SubnetworkN", (netuid,), count)

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use scale_decode::DecodeAsType;
@@ -15,7 +16,7 @@ use super::{
     Account,
     client::{Batch, BlockRef, Client, Place, Values},
     error::Error,
-    runtime::Item,
+    runtime::{Item, Runtime},
     touched::Touched,
 };
 use crate::ids::{Digest, Hotkey};
@@ -102,21 +103,65 @@ impl Metagraph {
 }
 
 impl Client {
-    /// The metagraph at a block: two batched reads, and a third one in a subnet of more than 256 uids.
+    /// The metagraph at the newest finalized block. Straight after connecting that takes no further round trip to find
+    /// the block, and none for the runtime where an earlier process has kept it.
+    ///
+    /// # Errors
+    /// When the subnet does not exist or the chain cannot be read.
+    pub async fn newest_metagraph(&self, netuid: u16) -> Result<Metagraph, Error> {
+        let opening = self.opening().await;
+        let head = match &opening {
+            Some(opening) => opening.head,
+            None => self.finalized_hash().await?,
+        };
+        let Some(likely) = self.likely_runtime(opening.as_ref()) else { return self.metagraph(netuid, head).await };
+        // The block may have another runtime than the one that is likely: it is asked in the same flight, and what was
+        // read counts only if it has not.
+        let code = async { if likely.code.is_some() { self.code_at(head).await } else { None } };
+        let (read, runtime, code) =
+            futures::join!(self.metagraph_by(&likely, netuid, head), self.runtime_at(head), code);
+        let runtime = runtime?;
+        if !Arc::ptr_eq(&runtime, &likely) {
+            return self.metagraph_by(&runtime, netuid, head).await;
+        }
+        if likely.code != code {
+            let what = format!("the runtime of block {head}");
+            return Err(Error::answer(what, "its code is another one of the same version"));
+        }
+        read
+    }
+
+    /// The metagraph at a block: one batched read of what can be asked at once, a second one of what hangs from hotkeys
+    /// that were not there when the subnet was last read, and a third one in a subnet of more than 256 uids.
     ///
     /// # Errors
     /// When the subnet does not exist or the chain cannot be read.
     pub async fn metagraph(&self, netuid: u16, at: Digest) -> Result<Metagraph, Error> {
+        let runtime = self.runtime_at(at).await?;
+        self.metagraph_by(&runtime, netuid, at).await
+    }
+
+    async fn metagraph_by(&self, runtime: &Arc<Runtime>, netuid: u16, at: Digest) -> Result<Metagraph, Error> {
         let expected: BTreeSet<u16> = (0..UIDS_EXPECTED).collect();
-        let asked = futures::try_join!(self.block(at), self.lists(netuid, at), self.held_uids(netuid, &expected, at));
-        let (block, lists, mut keys) = asked?;
+        let before = self.members(netuid);
+        // A guess that cannot be read is no failure: whoever is there is asked for below.
+        let guessed = async { Ok(self.holdings(runtime, netuid, &before, at).await.unwrap_or_default()) };
+        let asked = futures::try_join!(
+            self.block(at),
+            self.lists(runtime, netuid, at),
+            self.held_uids(runtime, netuid, &expected, at),
+            guessed
+        );
+        let (block, lists, mut keys, mut holdings) = asked?;
         keys.retain(|uid, _| *uid < lists.count);
         if lists.count > UIDS_EXPECTED {
             let others: BTreeSet<u16> = (UIDS_EXPECTED..lists.count).collect();
-            keys.extend(self.held_uids(netuid, &others, at).await?);
+            keys.extend(self.held_uids(runtime, netuid, &others, at).await?);
         }
         let hotkeys: BTreeSet<Hotkey> = keys.values().map(|key| key.hotkey).collect();
-        let holdings = self.holdings(netuid, &hotkeys, at).await?;
+        let unknown = hotkeys.iter().filter(|hotkey| !holdings.contains_key(*hotkey)).copied().collect();
+        holdings.extend(self.holdings(runtime, netuid, &unknown, at).await?);
+        self.remember_members(netuid, hotkeys, &before);
         assemble(netuid, &block, &lists, &keys, &holdings)
     }
 
@@ -133,14 +178,15 @@ impl Client {
         at: &BlockRef,
     ) -> Result<Metagraph, Error> {
         let netuid = before.netuid;
-        let lists = self.lists(netuid, at.hash).await?;
+        let runtime = &self.runtime_at(at.hash).await?;
+        let lists = self.lists(runtime, netuid, at.hash).await?;
         let grew_unseen = (before.neurons.len()..usize::from(lists.count))
             .any(|uid| u16::try_from(uid).is_ok_and(|uid| !touched.uids.contains(&uid)));
         let permits = before.neurons.iter().map(|neuron| neuron.permit);
         let permits_changed = permits.zip(&lists.permit).any(|(before, now)| before != *now);
         let shrank = usize::from(lists.count) < before.neurons.len();
         if touched.all || grew_unseen || permits_changed || shrank {
-            return self.metagraph(netuid, at.hash).await;
+            return self.metagraph_by(runtime, netuid, at.hash).await;
         }
         let uids = touched.uids.iter().copied().filter(|uid| *uid < lists.count).collect();
         let known = before
@@ -148,7 +194,7 @@ impl Client {
             .iter()
             .map(|neuron| (neuron.uid, Key { hotkey: neuron.hotkey, registered_at: neuron.registered_at }));
         let mut keys: BTreeMap<u16, Key> = known.collect();
-        let new = self.held_uids(netuid, &uids, at.hash).await?;
+        let new = self.held_uids(runtime, netuid, &uids, at.hash).await?;
         let named = keys.values().map(|key| key.hotkey).filter(|hotkey| touched.accounts.contains(hotkey));
         let changed: BTreeSet<Hotkey> = named.chain(new.values().map(|key| key.hotkey)).collect();
         keys.extend(new);
@@ -157,13 +203,19 @@ impl Client {
             .iter()
             .map(|neuron| (neuron.hotkey, Holding { coldkey: neuron.coldkey, stake: neuron.stake, axon: neuron.axon }));
         let mut holdings: BTreeMap<Hotkey, Holding> = unchanged.collect();
-        holdings.extend(self.holdings(netuid, &changed, at.hash).await?);
+        holdings.extend(self.holdings(runtime, netuid, &changed, at.hash).await?);
         assemble(netuid, at, &lists, &keys, &holdings)
     }
 
     /// Who holds these uids; those that nobody holds are left out.
-    async fn held_uids(&self, netuid: u16, uids: &BTreeSet<u16>, at: Digest) -> Result<BTreeMap<u16, Key>, Error> {
-        let mut batch = Batch::new(self, at).await?;
+    async fn held_uids(
+        &self,
+        runtime: &Arc<Runtime>,
+        netuid: u16,
+        uids: &BTreeSet<u16>,
+        at: Digest,
+    ) -> Result<BTreeMap<u16, Key>, Error> {
+        let mut batch = Batch::of(Arc::clone(runtime), at);
         let mut places = Vec::new();
         for uid in uids {
             let key = batch.add(Item::subnet("Keys"), (netuid, *uid))?;
@@ -182,11 +234,12 @@ impl Client {
     /// What hangs from these hotkeys.
     async fn holdings(
         &self,
+        runtime: &Arc<Runtime>,
         netuid: u16,
         hotkeys: &BTreeSet<Hotkey>,
         at: Digest,
     ) -> Result<BTreeMap<Hotkey, Holding>, Error> {
-        let mut batch = Batch::new(self, at).await?;
+        let mut batch = Batch::of(Arc::clone(runtime), at);
         let mut places = Vec::new();
         for hotkey in hotkeys {
             let owner = batch.add(Item::subnet("Owner"), (hotkey.0,))?;
@@ -208,8 +261,8 @@ impl Client {
         Ok(holdings)
     }
 
-    async fn lists(&self, netuid: u16, at: Digest) -> Result<Lists, Error> {
-        let mut batch = Batch::new(self, at).await?;
+    async fn lists(&self, runtime: &Arc<Runtime>, netuid: u16, at: Digest) -> Result<Lists, Error> {
+        let mut batch = Batch::of(Arc::clone(runtime), at);
         let added = batch.add(Item::subnet("NetworksAdded"), (netuid,))?;
         let count = batch.add(Item::subnet("SubnetworkN"), (netuid,))?;
         let active = batch.add(Item::subnet("Active"), (netuid,))?;

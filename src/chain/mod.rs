@@ -19,6 +19,7 @@ mod revealed;
 mod rpc;
 mod runtime;
 mod sealed;
+mod shelf;
 mod sign;
 pub mod timelock;
 mod touched;
@@ -30,6 +31,8 @@ mod weights;
 mod client_tests;
 #[cfg(test)]
 mod devnet_tests;
+#[cfg(test)]
+mod flight_tests;
 #[cfg(test)]
 mod payment_tests;
 #[cfg(test)]

@@ -10,12 +10,15 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use futures::FutureExt as _;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Either, select},
+};
 use subxt::ext::jsonrpsee::{
     core::client::{Client as Socket, Error as SocketError},
     ws_client::{PingConfig, WsClientBuilder},
@@ -23,6 +26,7 @@ use subxt::ext::jsonrpsee::{
 use subxt_rpcs::{
     Error as RpcError,
     client::{RawRpcFuture, RawRpcSubscription, RawValue, RpcClientT},
+    methods::legacy::RuntimeVersion,
 };
 use tracing::{debug, info, warn};
 
@@ -65,8 +69,28 @@ struct Inner {
     request_timeout_ms: u64,
     /// The one chain that this transport speaks to: given, or learned from the first socket.
     genesis: OnceLock<Digest>,
+    /// Whether the first socket is still to come, which is asked for an [`Opening`].
+    is_new: AtomicBool,
+    opening: Mutex<Option<BoxFuture<'static, Option<Opening>>>>,
     clock: Arc<dyn Clock>,
 }
+
+/// What the first socket is asked in the same breath as for its genesis hash: what nearly everybody needs next. Nobody
+/// hears of it unless the genesis hash was right.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// The newest finalized block.
+    pub(super) head: Digest,
+    /// The runtime of the newest block.
+    pub(super) version: RuntimeVersion,
+    /// The hash of that runtime's code, where the node says it.
+    pub(super) code: Option<Digest>,
+    /// When it was asked for.
+    pub(super) asked_ms: i64,
+}
+
+/// The storage key of the runtime's code.
+pub(super) const CODE_KEY: &str = "0x3a636f6465";
 
 /// Endpoints that stand for one another.
 struct Group {
@@ -155,7 +179,22 @@ impl Transport {
         if let Some(genesis) = genesis {
             known.get_or_init(|| genesis);
         }
-        Ok(Self(Arc::new(Inner { nodes, archive, request_timeout_ms, genesis: known, clock })))
+        let (is_new, opening) = (AtomicBool::new(true), Mutex::new(None));
+        Ok(Self(Arc::new(Inner { nodes, archive, request_timeout_ms, genesis: known, is_new, opening, clock })))
+    }
+
+    /// Connects to the first endpoint that serves the right chain; answers that chain's genesis hash.
+    pub(super) async fn connect(&self) -> Result<Digest, RpcError> {
+        let method = "chain_getBlockHash";
+        self.0.carry(&self.0.nodes, method, |_socket| async { Ok(()) }.boxed()).await?;
+        let unproven = || RpcError::Client(Box::new(Error::answer("the genesis hash", "nobody was asked for it")));
+        self.0.genesis.get().copied().ok_or_else(unproven)
+    }
+
+    /// What the first socket was asked when it was opened; only once, because it ages.
+    pub(super) async fn opening(&self) -> Option<Opening> {
+        let asked = self.0.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        asked?.await
     }
 
     /// Looks for an endpoint whose finalized head is above this one, and uses it from now on. Answers that head.
@@ -209,22 +248,30 @@ impl Inner {
             .build(&endpoint.url)
             .await
             .map_err(|source| RpcError::Client(Box::new(source)))?;
-        self.verify(&endpoint.url, &socket).await?;
         let socket = Arc::new(socket);
+        self.verify(&endpoint.url, &socket).await?;
         *endpoint.slot() = Some(Arc::clone(&socket));
         Ok(socket)
     }
 
-    async fn verify(&self, url: &str, socket: &Socket) -> Result<(), RpcError> {
-        let text: String = ask(socket, "chain_getBlockHash", &[0]).await?;
-        let found: Digest = text
-            .trim_start_matches("0x")
-            .parse()
+    async fn verify(&self, url: &str, socket: &Arc<Socket>) -> Result<(), RpcError> {
+        let genesis = ask::<_, String>(socket, "chain_getBlockHash", &[0]);
+        // The first to be polled is the first to be sent.
+        let (text, opening) = if self.is_new.swap(false, Ordering::Relaxed) {
+            match select(genesis.boxed(), open(Arc::clone(socket), self.clock.now_ms()).boxed()).await {
+                Either::Left((text, opening)) => (text, Some(opening)),
+                Either::Right((opening, genesis)) => (genesis.await, Some(std::future::ready(opening).boxed())),
+            }
+        } else {
+            (genesis.await, None)
+        };
+        let found: Digest = digest_of(&text?)
             .map_err(|source| RpcError::Client(Box::new(Error::answer("the genesis hash", source))))?;
         let expected = *self.genesis.get_or_init(|| found);
         if expected != found {
             return Err(RpcError::Client(Box::new(Error::WrongNetwork { expected, found })));
         }
+        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = opening;
         info!(url, genesis = %found.short(), "connected to the chain");
         Ok(())
     }
@@ -309,6 +356,21 @@ impl Inner {
         })
         .await
     }
+}
+
+/// What is worth knowing of a chain at once; `None` when the node would not say.
+async fn open(socket: Arc<Socket>, asked_ms: i64) -> Option<Opening> {
+    let (head, version, code) = futures::join!(
+        ask::<[u8; 0], String>(&socket, "chain_getFinalizedHead", &[]),
+        ask::<[u8; 0], RuntimeVersion>(&socket, "state_getRuntimeVersion", &[]),
+        ask::<_, Option<String>>(&socket, "state_getStorageHash", &[CODE_KEY]),
+    );
+    let code = code.ok().flatten().and_then(|text| digest_of(&text).ok());
+    Some(Opening { head: digest_of(&head.ok()?).ok()?, version: version.ok()?, code, asked_ms })
+}
+
+fn digest_of(text: &str) -> Result<Digest, <Digest as std::str::FromStr>::Err> {
+    text.trim_start_matches("0x").parse()
 }
 
 /// One request, read as JSON.

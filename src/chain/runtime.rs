@@ -76,6 +76,8 @@ impl std::fmt::Display for Item {
 /// One runtime.
 pub(super) struct Runtime {
     pub(super) spec_version: u32,
+    /// The hash of its code, where its metadata was found by that.
+    pub(super) code: Option<Digest>,
     metadata: ArcMetadata,
     client: OfflineClientAtBlock<Subtensor>,
 }
@@ -99,7 +101,13 @@ impl Runtime {
         let client = OfflineClient::new_with_config(config)
             .at_block(0_u64)
             .map_err(|source| Error::answer("the metadata", source))?;
-        Ok(Self { spec_version, metadata, client })
+        Ok(Self { spec_version, code: None, metadata, client })
+    }
+
+    /// The same, found by the hash of its code.
+    pub(super) const fn of_code(mut self, code: Digest) -> Self {
+        self.code = Some(code);
+        self
     }
 
     fn missing(&self, item: impl ToString) -> Error {

@@ -120,10 +120,18 @@ impl Context {
             archive: settings.archive_endpoints(),
             genesis: settings.genesis().map(|genesis| genesis.0),
             request_timeout_ms: settings.network.request_timeout_ms,
+            cache: self.cache().map(|folder| folder.join("chain")),
             clock: Arc::clone(&self.clock),
             ..Options::new(settings.endpoints())
         };
         Ok(Client::connect(options).await?)
+    }
+
+    /// Where this user's programs keep what may be lost, if there is such a place.
+    fn cache(&self) -> Option<PathBuf> {
+        let named = self.env.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let usual = || self.env.get("HOME").map(|home| Path::new(home).join(".cache"));
+        Some(named.or_else(usual)?.join("waag"))
     }
 
     /// The wallet of the settings, which asks for passwords where its files need one.

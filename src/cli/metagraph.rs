@@ -55,12 +55,15 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     let configured = context.configured()?;
     let settings = configured.settings();
     let client = context.chain(settings).await?;
-    let block = block(&client, args.at.as_deref()).await?;
-    let mut metagraph = client.metagraph(settings.network.netuid, block.hash).await?;
+    let netuid = settings.network.netuid;
+    let mut metagraph = match args.at.as_deref() {
+        Some(at) => client.metagraph(netuid, block(&client, at).await?.hash).await?,
+        None => client.newest_metagraph(netuid).await?,
+    };
     if let Some(hotkey) = args.of {
         metagraph.neurons.retain(|neuron| neuron.hotkey == hotkey);
         if metagraph.neurons.is_empty() {
-            let (netuid, number) = (metagraph.netuid, block.number);
+            let number = metagraph.block;
             return Err(Failure::usage(format!("{hotkey} is not registered in subnet {netuid} at block {number}")));
         }
     }
@@ -73,10 +76,9 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         "neurons": metagraph.neurons,
     });
     answer(context.json(), &document, || match (args.of, metagraph.neurons.first()) {
-        (Some(_), Some(neuron)) => one_in_words(neuron, &block),
+        (Some(_), Some(neuron)) => one_in_words(neuron, metagraph.block),
         _ => {
-            let (netuid, number) = (metagraph.netuid, metagraph.block);
-            let count = metagraph.neurons.len();
+            let (number, count) = (metagraph.block, metagraph.neurons.len());
             format!("subnet {netuid} at block {number}, {count} neurons\n\n{}", in_words(&metagraph.neurons))
         }
     });
@@ -84,8 +86,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
 }
 
 /// The block that is meant.
-async fn block(client: &Client, at: Option<&str>) -> Result<BlockRef, Failure> {
-    let Some(at) = at else { return Ok(client.finalized_head().await?) };
+async fn block(client: &Client, at: &str) -> Result<BlockRef, Failure> {
     if let Ok(number) = at.parse::<u64>() {
         let hash = client.block_hash(number).await?;
         let hash = hash.ok_or_else(|| Error::UnknownBlock { block: number.to_string() })?;
@@ -150,10 +151,10 @@ fn in_words(neurons: &[Neuron]) -> String {
     table(&heads, &rows)
 }
 
-fn one_in_words(neuron: &Neuron, block: &BlockRef) -> String {
+fn one_in_words(neuron: &Neuron, block: u64) -> String {
     let rows = [
         ("uid", neuron.uid.to_string()),
-        ("at block", block.number.to_string()),
+        ("at block", block.to_string()),
         ("hotkey", neuron.hotkey.to_string()),
         ("coldkey", neuron.coldkey.to_string()),
         ("registered at block", neuron.registered_at.to_string()),

@@ -54,9 +54,16 @@ pub fn make(runtime: &Runtime, seed: &[u8; 32]) -> (Block, Changes) {
     (block, changes)
 }
 
+/// Where a chain keeps the code of its runtime.
+const CODE: &[u8] = b":code";
+
 /// Names the runtime to which the state belongs from now on.
-pub fn name_runtime(state: &mut State<'_>, spec_version: u32) {
-    let name = parity_scale_codec::Encode::encode(&state.runtime().version().spec_name);
+pub fn name_runtime(state: &mut State<'_>, runtime: &Runtime) {
+    let spec_version = runtime.version().spec_version;
+    // In place of the code, which the devnet has not: something that differs whenever the metadata does.
+    let code = [&b"waag devnet: no code, but metadata "[..], &blake2(runtime.v15())].concat();
+    state.put_raw(CODE.to_vec(), Some(code.into()));
+    let name = parity_scale_codec::Encode::encode(&runtime.version().spec_name);
     let upgrade =
         Datum::Struct(vec![("spec_version", Datum::Num(spec_version.into())), ("spec_name", Datum::Encoded(name))]);
     state.put(Item::LastRuntimeUpgrade, &[], &upgrade);
@@ -74,6 +81,6 @@ fn fill(world: &mut World<'_>, runtime: &Runtime) {
     state.put(Item::NetworksAdded, key![subnets::ROOT], &true);
     state.put(Item::TotalNetworks, &[], &1_u16);
     state.put(Item::MinAllowedWeights, key![subnets::ROOT], &0_u16);
-    name_runtime(state, runtime.version().spec_version);
+    name_runtime(state, runtime);
     balances::issue(world, DEV_ACCOUNT_RAO * 6);
 }

@@ -23,6 +23,7 @@ use crate::devnet::{
     limits,
     node::Node,
     rules::{World, admin, balances, drand, registration, subnets},
+    runtime::Runtime,
 };
 
 /// The stake that a permitted validator gets when none is named: a thousand.
@@ -179,14 +180,14 @@ fn reorganise(params: &Params<'_>, node: &Node) -> Answer {
 /// hash.
 fn upgrade(params: &Params<'_>, node: &Node) -> Answer {
     let spec_version: u32 = params.sequence().next()?;
-    if Spec::of_version(spec_version).is_none() {
+    let Some(Ok(runtime)) = Spec::of_version(spec_version).map(Runtime::of) else {
         return Err(invalid(format!("there is no recorded runtime of spec version {spec_version}")));
-    }
+    };
     Ok(act(node, |world| {
         if world.state.runtime().version().spec_version == spec_version {
             return Err(format!("the runtime is of spec version {spec_version} already"));
         }
-        genesis::name_runtime(&mut world.state, spec_version);
+        genesis::name_runtime(&mut world.state, &runtime);
         world.emit("System", "CodeUpdated", Vec::new());
         Ok(())
     })?
