@@ -34,8 +34,8 @@ forbidden = ["*.py"]
 {}
 [intake]
 door = "commitment"
-source = "plain"
-pattern = "v1|{{repo:path}}|{{digest:sha256}}"
+source = "revealed"
+pattern = "v7|{{repo:path}}|{{digest:sha256}}"
 [[stage]]
 name = "checks"
 kind = "checks"

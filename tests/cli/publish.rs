@@ -25,10 +25,7 @@ const SHARD_BYTES: usize = 3_000_000;
 fn profile(dir: &Path, registry: &str) {
     model::profile(dir, registry);
     let text = fs::read_to_string(dir.join("models.toml")).unwrap();
-    let text = text.replace("bytes_max = 1_000_000", "bytes_max = 1_000_000_000").replace(
-        "door = \"commitment\"",
-        "door = \"commitment\"\nsource = \"revealed\"\npattern = \"v7|{repo:path}|{digest:sha256}\"",
-    );
+    let text = text.replace("bytes_max = 1_000_000", "bytes_max = 1_000_000_000");
     fs::write(dir.join("models.toml"), text).unwrap();
 }
 

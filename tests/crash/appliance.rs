@@ -127,6 +127,11 @@ impl Place {
         self.start_chain(&["devnet", "--manual", "--state", "dev.chain"])
     }
 
+    /// The same with blocks that come by themselves.
+    pub fn start_ticking_devnet(&self) -> Devnet {
+        self.start_chain(&["devnet", "--state", "dev.chain"])
+    }
+
     /// The same without a subnet, and forgetful.
     pub fn start_bare_devnet(&self) -> Devnet {
         self.start_chain(&["devnet", "--manual", "--bare"])

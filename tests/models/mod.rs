@@ -2,6 +2,7 @@
 //! program.
 
 mod ground;
+mod whole;
 
 use std::fs;
 
