@@ -237,6 +237,10 @@ fn find_due(
         }
         None => entries_of_challenge(conn, challenge)?,
     };
+    if let Some(previous) = &previous {
+        entries.extend(fallen(conn, previous, &entries)?);
+        entries.sort_by_key(|(submission, _)| (submission.priority, submission.id));
+    }
     let replaced = drop_replaced(&mut entries);
     let entries = entries
         .into_iter()
@@ -268,6 +272,8 @@ fn entries_of_run(conn: &Connection, run: RunId) -> Result<Vec<(Submission, Opti
         let submission = submissions::load(conn, SubmissionId(submission))?;
         if submission.status != Status::Withdrawn {
             let fault = fault.map(|text| serde_json::from_str(&text)).transpose()?;
+            // What has come out about it since its run was folded counts too.
+            let fault = fault.or_else(|| rejection(&submission));
             found.push((submission, fault));
         }
     }
@@ -287,6 +293,36 @@ fn departed(
         !is_eligible(snapshot, submission) && !entries.iter().any(|(entry, _)| entry.id == submission.id)
     });
     Ok(paid.into_iter().map(|submission| (submission, None)).collect())
+}
+
+/// Submissions of the present ranking that were rejected since it was made: the rule must see that, for it may remember
+/// them.
+fn fallen(
+    conn: &Connection,
+    previous: &Stored,
+    entries: &[(Submission, Option<Fault>)],
+) -> Result<Vec<(Submission, Option<Fault>)>, Error> {
+    let known: BTreeSet<SubmissionId> = previous
+        .input
+        .entries
+        .iter()
+        .filter(|entry| entry.fault.is_some())
+        .map(|entry| entry.submission)
+        .chain(entries.iter().map(|(submission, _)| submission.id))
+        .collect();
+    let mut found = Vec::new();
+    for id in previous.ranking.rows.iter().filter_map(|row| row.submission).filter(|id| !known.contains(id)) {
+        let submission = submissions::load(conn, id)?;
+        if let Some(fault) = rejection(&submission) {
+            found.push((submission, Some(fault)));
+        }
+    }
+    Ok(found)
+}
+
+/// Why a submission was rejected, if it was.
+fn rejection(submission: &Submission) -> Option<Fault> {
+    submission.fault.clone().filter(|_| submission.status == Status::Rejected)
 }
 
 /// A hotkey that registered after it had committed is another miner, as far as this commitment goes.

@@ -8,6 +8,7 @@ use waag::{
     fault::Class,
     ids::Hotkey,
     pipeline::{Error, life::Status},
+    stage::{Exposed, Outcome},
     store::events,
 };
 
@@ -38,6 +39,28 @@ async fn a_duel_is_void_when_the_king_changed_and_is_fought_again() {
     let story = world.pipeline.story(weak).await.expect("there");
     let happened: Vec<&str> = story.events.iter().map(|event| event.kind.as_str()).collect();
     assert!(happened.contains(&"run_void"), "{happened:?}");
+    assert_chain_intact(&world).await;
+}
+
+#[tokio::test]
+async fn a_king_that_its_elder_exposes_reigns_no_more() {
+    let mut world = World::open("duel").await;
+    let king = world.submit(1, 3.0).await;
+    world.settle().await;
+    assert_eq!(world.shares().await, [(hotkey(1), 1.0)]);
+    let elder = world.submit(2, 1.0).await;
+    let attempt = world.pipeline.claim().await.expect("claims").expect("it waits");
+    assert_eq!(attempt.submission.id, elder);
+    let exposed =
+        Exposed { submission: king, fault: BROKEN.because("a copy"), evidence: serde_json::json!({ "of": elder }) };
+    let outcome = Outcome::Exposes(serde_json::Value::Null, vec![exposed]);
+    world.pipeline.finish(&attempt, outcome).await.expect("finishes");
+    assert_eq!(world.status(king).await, Status::Rejected);
+    world.settle().await;
+    assert_eq!(world.statuses(&[king, elder]).await, [Status::Rejected, Status::Ranked]);
+    assert_eq!(world.shares().await, [(hotkey(2), 1.0)]);
+    let verdict = world.pipeline.story(king).await.expect("there").verdicts.pop().expect("one");
+    assert_eq!((verdict.outcome.as_str(), &verdict.evidence["of"]), ("reject", &serde_json::json!(elder)));
     assert_chain_intact(&world).await;
 }
 
@@ -222,10 +245,8 @@ async fn an_answer_with_an_old_token_changes_nothing() {
     let attempt = world.pipeline.claim().await.expect("claims").expect("waits");
     world.advance_ms(120_000);
     assert_eq!(world.pipeline.sweep(None).await.expect("sweeps").attempts, 1);
-    let late = world
-        .pipeline
-        .finish(&attempt, waag::stage::Outcome::Reject(BROKEN.because("too late"), serde_json::Value::Null))
-        .await;
+    let late =
+        world.pipeline.finish(&attempt, Outcome::Reject(BROKEN.because("too late"), serde_json::Value::Null)).await;
     assert!(matches!(late, Err(Error::Stale { .. })), "{late:?}");
     assert_eq!(world.status(submission).await, Status::Retry);
     world.settle().await;
