@@ -106,9 +106,9 @@ impl Ground {
         let base = base.map_or_else(String::new, |base| {
             let folder = root.join("team/base");
             write(&folder, base, 1);
-            format!("base = \"team/base@sha256:{}\"", sealed(&folder))
+            base_line(&format!("sha256:{}", sealed(&folder)))
         });
-        let text = profile(&url, &base, duplicates);
+        let text = profile(&format!("plain = \"{url}\""), &base, duplicates, "plain");
         let data = dir.path().join("data");
         let store = Store::open(&data, Options::default()).await.unwrap();
         let clock = HandClock::at(1_000_000);
@@ -196,7 +196,13 @@ impl Ground {
     }
 }
 
-fn profile(url: &str, base: &str, duplicates: &str) -> String {
+/// The profile's line for a base with this digest.
+pub fn base_line(digest: &str) -> String {
+    format!("base = \"team/base@{digest}\"")
+}
+
+/// A profile for models of this source, committed where `intake` says.
+pub fn profile(source: &str, base: &str, duplicates: &str, intake: &str) -> String {
     format!(
         r#"
 format = 1
@@ -207,7 +213,7 @@ share = 1.0
 kind = "model"
 bytes_max = 10_000_000
 [artifact.options]
-source = {{ plain = "{url}" }}
+source = {{ {source} }}
 naming = "[^/]+/model-.+"
 dtypes = ["BF16"]
 {base}
@@ -217,7 +223,7 @@ required_any = ["*.safetensors"]
 allowed = ["model.safetensors.index.json", "model-*-of-*.safetensors", "SHA256SUMS"]
 [intake]
 door = "commitment"
-source = "plain"
+source = "{intake}"
 pattern = "v1|{{repo:path}}|{{digest:sha256}}"
 [[stage]]
 name = "checks"

@@ -24,41 +24,6 @@ const BLOCK_MS: u64 = 100;
 /// Looks before the test gives up: each is a request.
 const LOOKS_MAX: u32 = 60_000;
 
-fn profile(registry: &str, base: &str) -> String {
-    format!(
-        r#"
-format = 1
-slug = "models"
-title = "Models"
-share = 1.0
-[artifact]
-kind = "model"
-bytes_max = 10_000_000
-[artifact.options]
-source = {{ registry = "{registry}" }}
-naming = "[^/]+/model-.+"
-dtypes = ["BF16"]
-base = "team/base@{base}"
-[artifact.options.files]
-required = ["config.json"]
-required_any = ["*.safetensors"]
-allowed = ["model.safetensors.index.json", "model-*-of-*.safetensors"]
-[intake]
-door = "commitment"
-source = "revealed"
-pattern = "v7|{{repo:path}}|{{digest:sha256}}"
-[[stage]]
-name = "checks"
-kind = "checks"
-[[stage]]
-name = "duplicates"
-kind = "duplicates"
-[ranking]
-rule = "king"
-"#
-    )
-}
-
 async fn get(place: &Place, path: &str) -> Value {
     let url = format!("{}{path}", place.api());
     let answer = reqwest::get(url).await.expect("it answers");
@@ -82,7 +47,8 @@ async fn models_go_from_their_folders_to_the_verdict_on_whose_they_are() {
     let files = Folder::new(dir.join("base")).list().await.unwrap();
     let pushed = push(fetch::http(), &peer.url, "team/base", None, &dir.join("base"), &files, &|_| ()).await.unwrap();
     let place = Place::new(dir, NETUID, BLOCK_MS);
-    place.write(&profile(&peer.url, &pushed.reference.revision().to_string()));
+    let base = ground::base_line(&pushed.reference.revision().to_string());
+    place.write(&ground::profile(&format!("registry = \"{}\"", peer.url), &base, "", "revealed"));
     let chain = place.start_ticking_devnet();
     let mut settings = fs::read_to_string(dir.join("waag.toml")).unwrap();
     settings.push_str("[fetch]\naddresses = \"any\"\n");
