@@ -105,29 +105,37 @@ struct Done {
 /// # Errors
 /// When a file cannot be read or is no safetensors file.
 pub fn headers(folder: &Path) -> Result<BTreeMap<String, Header>, Error> {
-    let unreadable = |path: &Path, source| Error::Read { path: path.to_owned(), source };
+    let unreadable = |source| Error::Read { path: folder.to_owned(), source };
     let mut shards = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
-        let path = entry.map_err(|source| unreadable(folder, source))?.path();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if path.extension().is_none_or(|ending| ending != "safetensors") {
-            continue;
+        if path.extension().is_some_and(|ending| ending == "safetensors") {
+            shards.insert(name.to_owned(), header(&path)?);
         }
-        let read = |at: u64, count: usize| {
-            let mut bytes = vec![0; count];
-            File::open(&path)?.read_exact_at(&mut bytes, at).map(|()| bytes)
-        };
-        let bytes = fs::metadata(&path).map_err(|source| unreadable(&path, source))?.len();
-        let malformed = |source| Error::Header { path: path.clone(), source };
-        let short = Malformed::Short { bytes, needed: LENGTH as u64 + 2 };
-        let first = read(0, LENGTH.min(usize::try_from(bytes).unwrap_or(LENGTH)));
-        let first = first.map_err(|source| unreadable(&path, source))?;
-        let first = *first.first_chunk().ok_or_else(|| malformed(short))?;
-        let length = usize::try_from(Header::length(first, bytes).map_err(malformed)?).unwrap_or_default();
-        let json = read(LENGTH as u64, length).map_err(|source| unreadable(&path, source))?;
-        shards.insert(name.to_owned(), Header::parse(&json, bytes).map_err(malformed)?);
     }
     Ok(shards)
+}
+
+/// The header of a weight file.
+///
+/// # Errors
+/// When it cannot be read or is no safetensors file.
+pub fn header(path: &Path) -> Result<Header, Error> {
+    let unreadable = |source| Error::Read { path: path.to_owned(), source };
+    let malformed = |source| Error::Header { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let read = |at: u64, count: usize| {
+        let mut bytes = vec![0; count];
+        file.read_exact_at(&mut bytes, at).map(|()| bytes)
+    };
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    let short = Malformed::Short { bytes, needed: LENGTH as u64 + 2 };
+    let first = read(0, LENGTH.min(usize::try_from(bytes).unwrap_or(LENGTH))).map_err(unreadable)?;
+    let first = *first.first_chunk().ok_or_else(|| malformed(short))?;
+    let length = usize::try_from(Header::length(first, bytes).map_err(malformed)?).unwrap_or_default();
+    let json = read(LENGTH as u64, length).map_err(unreadable)?;
+    Header::parse(&json, bytes).map_err(malformed)
 }
 
 /// Reads every weight file once. `watch` hears of bytes as they are done, and answers whether to go on.

@@ -107,7 +107,7 @@ fn same(one: &Path, other: &Path) {
 }
 
 const FILES: &[(&str, usize)] = &[("config.json", 700), ("model.safetensors", 40_000_000), ("empty", 0)];
-const SMALL: Download = Download { at_once: 4, range_bytes: 3_000_000, bytes_max: 100_000_000 };
+const SMALL: Download = Download { at_once: 4, range_bytes: 3_000_000, bytes_max: 100_000_000, leaves_weights: false };
 
 #[tokio::test]
 async fn a_model_goes_to_a_real_registry_and_comes_back() {

@@ -21,7 +21,10 @@ use reqwest::Response;
 use sha2::{Digest as _, Sha256};
 
 use super::http::told;
-use crate::artifact::model::{Repo, Trouble, files::name_trouble};
+use crate::artifact::model::{
+    Repo, Trouble, WEIGHTS,
+    files::{matches, name_trouble},
+};
 
 /// How often a range is asked for again at once, from where it broke off, before the download ends for now.
 const TRIES: u32 = 5;
@@ -64,11 +67,14 @@ pub struct Download {
     pub range_bytes: u64,
     /// Bytes of all files together.
     pub bytes_max: u64,
+    /// Whether the digests of weight files are left to the caller, who reads them anyway: what has its name then may
+    /// still be something else.
+    pub leaves_weights: bool,
 }
 
 impl Default for Download {
     fn default() -> Self {
-        Self { at_once: 8, range_bytes: 64 * 1024 * 1024, bytes_max: 512 * 1024 * 1024 * 1024 }
+        Self { at_once: 8, range_bytes: 64 * 1024 * 1024, bytes_max: 512 * 1024 * 1024 * 1024, leaves_weights: false }
     }
 }
 
@@ -98,7 +104,7 @@ struct Part {
     missing: AtomicU64,
 }
 
-/// Fetches every file into the folder. `watch` hears how far it is.
+/// Fetches every file into the folder. `watch` hears how far it is. Returns the files with what they must hash to.
 ///
 /// # Errors
 /// [`Trouble`]; what came so far stays for the next time, but for a file whose digest is wrong.
@@ -107,7 +113,7 @@ pub async fn download(
     folder: &Path,
     how: Download,
     watch: &(dyn Fn(Progress) + Sync),
-) -> Result<(), Trouble> {
+) -> Result<Vec<Held>, Trouble> {
     let files = source.held().await?;
     let total = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
     if total > how.bytes_max {
@@ -115,11 +121,13 @@ pub async fn download(
     }
     let done = AtomicU64::new(0);
     let mut ranges = Vec::new();
-    for file in files {
+    for file in &files {
         if let Some(why) = name_trouble(&file.name) {
             return Err(Trouble::Malformed(why));
         }
-        let (missing, here) = begun(folder, file, how.range_bytes).await?;
+        let is_left = how.leaves_weights && matches(WEIGHTS, &file.name);
+        let expected = file.sha256.filter(|_| !is_left);
+        let (missing, here) = begun(folder, Held { sha256: expected, ..file.clone() }, how.range_bytes).await?;
         done.fetch_add(here, Ordering::Relaxed);
         ranges.extend(missing);
     }
@@ -133,7 +141,7 @@ pub async fn download(
     while let Some(ended) = fetches.next().await {
         ended?;
     }
-    Ok(())
+    Ok(files)
 }
 
 /// What is missing of a file, and how much of it is here. A file without bytes is finished at once.

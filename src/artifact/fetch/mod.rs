@@ -15,7 +15,7 @@ mod session;
 mod sources;
 
 pub use address::{Refusal, is_public};
-pub use download::{Download, Progress, Source, download};
+pub use download::{Download, Held, Progress, Source, download};
 pub use http::{Http, Limits};
 pub use hub::Hub;
 pub use oci::Registry;

@@ -19,7 +19,7 @@ use super::{
 use crate::fault::{Code, Fault};
 
 /// Which files hold weights.
-const WEIGHTS: &str = "*.safetensors";
+pub const WEIGHTS: &str = "*.safetensors";
 /// Bytes of each weight file that are asked for at once: the length and, mostly, all of the header, in one round trip.
 const FIRST_BYTES: u64 = 16 * 1024;
 /// Bytes of all headers of a model together: what one check may hold in memory.

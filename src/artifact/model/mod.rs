@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use cache::{ModelCache, Pinned, Reserved};
-pub use check::{Passed, Refused, Rules, Step, Why, preflight};
+pub use check::{Passed, Refused, Rules, Step, WEIGHTS, Why, preflight};
 pub use codes::CODES;
 pub use disk::Disk;
 pub use local::Folder;

@@ -23,11 +23,13 @@ use super::{
 };
 use crate::{
     artifact::{
-        fetch::{Credentials, Download, Limits, Progress, Source, Sources, download},
-        model::{ModelCache, Options, Passed, Pinned, Refused, Reserved, Step, Trouble, Why, cache, codes},
+        fetch::{Credentials, Download, Held, Limits, Progress, Source, Sources, download},
+        model::{
+            ModelCache, Options, Passed, Refused, Reserved, Step, Trouble, Why, cache, codes, safetensors::Header,
+        },
     },
     dedup::model::Fingerprint,
-    engine::fingerprint::{self, Request},
+    engine::fingerprint::{self, Request, Scanned},
     fault::Fault,
     ids::Digest,
     stage::{Outcome, Work},
@@ -89,13 +91,10 @@ impl Models {
     /// # Errors
     /// What it could not be made for.
     pub async fn print(&self, artifact: Digest, looked: &Looked) -> Result<Fingerprint, Refused> {
-        let trouble = |fault| Refused { steps: Vec::new(), why: Box::new(Why::Trouble(fault)), read_bytes: 0 };
         if let Some(print) = self.parts.prints.get(artifact).await.map_err(trouble)? {
             return Ok(print);
         }
-        let kept = self.kept(looked).await?;
-        let print = self.scan(kept.path().to_owned(), &looked.passed).await.map_err(trouble)?;
-        drop(kept);
+        let print = self.read(looked).await?;
         let printed = Printed {
             artifact,
             reference: &looked.reference.to_string(),
@@ -106,26 +105,28 @@ impl Models {
         Ok(print)
     }
 
-    /// The model on this machine: the one that is kept, or fetched once there is room for it. It stays while the answer
-    /// lives.
-    async fn kept(&self, looked: &Looked) -> Result<Pinned, Refused> {
+    /// Reads the model once: the one that is kept, or one that is fetched as soon as there is room for it. The same pass
+    /// gives the digests of what was fetched, which is kept only when they are those that were committed to.
+    async fn read(&self, looked: &Looked) -> Result<Fingerprint, Refused> {
         let bytes = looked.passed.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
-        let trouble = |error: cache::Error| Refused {
-            steps: Vec::new(),
-            why: Box::new(Why::Trouble(error.fault())),
-            read_bytes: 0,
-        };
-        match self.parts.cache.reserve(&looked.reference, bytes).await.map_err(trouble)? {
-            Reserved::Here(pinned) => Ok(pinned),
+        let failed = |error: cache::Error| trouble(error.fault());
+        match self.parts.cache.reserve(&looked.reference, bytes).await.map_err(failed)? {
+            Reserved::Here(pinned) => {
+                let scanned = self.scan(pinned.path(), &looked.passed, false).await.map_err(trouble)?;
+                Ok(scanned.fingerprint)
+            }
             Reserved::Place(place) => {
-                self.fetch(&*looked.source, place.dir()).await?;
-                place.finish().await.map_err(trouble)
+                let files = self.fetch(&*looked.source, place.dir()).await?;
+                let scanned = self.scan(place.dir(), &looked.passed, true).await.map_err(trouble)?;
+                verify(place.dir(), &files, &scanned, &looked.passed).await.map_err(trouble)?;
+                place.finish().await.map_err(failed)?;
+                Ok(scanned.fingerprint)
             }
         }
     }
 
-    async fn fetch(&self, source: &dyn Source, folder: &Path) -> Result<(), Refused> {
-        let how = Download { bytes_max: self.bytes_max, ..Download::default() };
+    async fn fetch(&self, source: &dyn Source, folder: &Path) -> Result<Vec<Held>, Refused> {
+        let how = Download { bytes_max: self.bytes_max, leaves_weights: true, ..Download::default() };
         let (uri, told) = (source.uri(), AtomicU64::new(0));
         let watch = |progress: Progress| {
             let percent = progress.done.saturating_mul(100) / progress.total.max(1);
@@ -156,22 +157,58 @@ impl Models {
     }
 
     /// The one pass over the weights, on all cores.
-    async fn scan(&self, folder: PathBuf, passed: &Passed) -> Result<Fingerprint, Fault> {
+    async fn scan(&self, folder: &Path, passed: &Passed, sha256: bool) -> Result<Scanned, Fault> {
         let _turn =
             self.parts.passes.acquire().await.map_err(|source| FINGERPRINT_FAILED.because(source.to_string()))?;
-        let (prints, shards) = (self.parts.prints.clone(), passed.shards.clone());
+        let (prints, shards, folder) = (self.parts.prints.clone(), passed.shards.clone(), folder.to_owned());
         let stop = Arc::new(AtomicBool::new(false));
         let _stop = StopOnDrop(Arc::clone(&stop));
         let scanned = tokio::task::spawn_blocking(move || {
             let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            let request = Request { folder: &folder, shards: &shards, key: prints.key(), threads, sha256: false };
+            let request = Request { folder: &folder, shards: &shards, key: prints.key(), threads, sha256 };
             fingerprint::scan(&request, &|_bytes| !stop.load(Ordering::Relaxed))
         });
         match scanned.await {
-            Ok(Ok(scanned)) => Ok(scanned.fingerprint),
+            Ok(Ok(scanned)) => Ok(scanned),
             Ok(Err(error)) => Err(FINGERPRINT_FAILED.because(error.to_string())),
             Err(source) => Err(FINGERPRINT_FAILED.because(format!("the pass ended early: {source}"))),
         }
+    }
+}
+
+/// What has failed for another reason than the miner's.
+fn trouble(fault: Fault) -> Refused {
+    Refused { steps: Vec::new(), why: Box::new(Why::Trouble(fault)), read_bytes: 0 }
+}
+
+/// Whether the weight files are those that were committed to. One that is not is thrown away, so that it is fetched
+/// again.
+async fn verify(folder: &Path, files: &[Held], scanned: &Scanned, passed: &Passed) -> Result<(), Fault> {
+    for file in files {
+        let Some(found) = scanned.sha256.get(&file.name) else { continue };
+        // Where the source binds no digest, what was fetched must at least be what was checked.
+        let is_same = match file.sha256 {
+            Some(expected) => expected == *found,
+            None => header(folder.join(&file.name)).await?.as_ref() == passed.shards.get(&file.name),
+        };
+        if !is_same {
+            let path = folder.join(&file.name);
+            let removed = tokio::fs::remove_file(&path).await;
+            removed.map_err(|error| codes::MODEL_UNREADABLE.because(format!("{}: {error}", path.display())))?;
+            return Err(codes::DOWNLOAD_FAILED.because(format!("`{}` is not what its digest says", file.name)));
+        }
+    }
+    Ok(())
+}
+
+/// The header of a weight file on this machine; none where it is no such file.
+async fn header(path: PathBuf) -> Result<Option<Header>, Fault> {
+    let read = tokio::task::spawn_blocking(move || fingerprint::header(&path)).await;
+    match read {
+        Ok(Ok(header)) => Ok(Some(header)),
+        Ok(Err(fingerprint::Error::Header { .. })) => Ok(None),
+        Ok(Err(error)) => Err(codes::MODEL_UNREADABLE.because(error.to_string())),
+        Err(source) => Err(FINGERPRINT_FAILED.because(format!("the reader ended early: {source}"))),
     }
 }
 
