@@ -52,8 +52,6 @@ pub enum Derivatives {
     /// It goes on; its verdict names the elder.
     #[default]
     Pass,
-    /// A person decides.
-    Hold,
     /// It is refused.
     Reject,
 }
@@ -120,8 +118,6 @@ struct Known {
 struct Found {
     /// Whether it may not go on, and for what.
     fault: Option<Fault>,
-    /// Whether a person must decide, and why.
-    hold: Option<String>,
     /// Younger peers that are its copies.
     exposed: Vec<Exposed>,
     /// What was seen.
@@ -234,7 +230,6 @@ impl Stage for Duplicates {
         found.evidence["not_comparable"] = json!(unknown);
         match found {
             Found { fault: Some(fault), evidence, .. } => Outcome::Reject(fault, evidence),
-            Found { hold: Some(reason), .. } => Outcome::Hold(reason),
             Found { exposed, evidence, .. } if exposed.is_empty() => Outcome::Pass(evidence),
             Found { exposed, evidence, .. } => Outcome::Exposes(evidence, exposed),
         }
@@ -300,14 +295,13 @@ fn by_what_is_added(options: &Options, model: &Model<'_>, base: Option<&Fingerpr
     let verdict = corpus.judge(&own);
     let victim = verdict.victim.as_ref().and_then(|id| known.iter().find(|one| one.name == *id));
     let mut evidence = json!({ "reference": reference, "verdict": verdict });
-    let (mut fault, mut hold) = (None, None);
+    let mut fault = None;
     if let Some(victim) = victim {
         name_victim(&mut evidence, &victim.peer);
         let told = told(&verdict, &victim.peer);
         match (verdict.finding.relation, options.derivatives) {
             (Relation::Copy, _) => fault = Some(DUPLICATE.because(told)),
             (Relation::Derivative, Derivatives::Reject) => fault = Some(DERIVATIVE.because(told)),
-            (Relation::Derivative, Derivatives::Hold) => hold = Some(told),
             (Relation::Derivative, Derivatives::Pass) | (Relation::Independent, _) => {}
         }
     }
@@ -324,7 +318,7 @@ fn by_what_is_added(options: &Options, model: &Model<'_>, base: Option<&Fingerpr
             }
         }
     }
-    Found { fault, hold, exposed, evidence }
+    Found { fault, exposed, evidence }
 }
 
 /// Where no base is known and too few models tell one, nothing but equal contents is held against anybody.
@@ -336,7 +330,7 @@ fn by_contents(model: &Model<'_>, known: &[Known], ages: &BTreeMap<SubmissionId,
     if let Some(victim) = same().find(is_elder) {
         name_victim(&mut evidence, &victim.peer);
         let detail = format!("it holds the very contents of {} by {}", victim.name, victim.peer.hotkey);
-        return Found { fault: Some(DUPLICATE.because(detail)), hold: None, exposed: Vec::new(), evidence };
+        return Found { fault: Some(DUPLICATE.because(detail)), exposed: Vec::new(), evidence };
     }
     let expose = |one: &Known| {
         let mut evidence = evidence.clone();
@@ -345,7 +339,7 @@ fn by_contents(model: &Model<'_>, known: &[Known], ages: &BTreeMap<SubmissionId,
         Exposed { submission: one.peer.submission, fault: DUPLICATE.because(detail), evidence }
     };
     let exposed = same().map(expose).collect();
-    Found { fault: None, hold: None, exposed, evidence }
+    Found { fault: None, exposed, evidence }
 }
 
 fn by_norms(options: &Options, model: &Model<'_>, known: &[Known]) -> Found {
@@ -386,7 +380,7 @@ fn by_norms(options: &Options, model: &Model<'_>, known: &[Known]) -> Found {
             }
         }
     }
-    Found { fault, hold: None, exposed, evidence }
+    Found { fault, exposed, evidence }
 }
 
 fn name_victim(evidence: &mut Value, victim: &Peer) {
