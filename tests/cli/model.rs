@@ -149,3 +149,21 @@ async fn a_published_model_is_checked_from_outside() {
     let said = run_with(dir.path(), &strict, &["check", "--repo", "alice/model-1", "--digest", &digest, "--json"]);
     assert_eq!((said.exit, &said.json()["error"]["code"]), (4, &json!("fetch_not_allowed")), "{}", said.stdout);
 }
+
+#[test]
+fn a_bad_model_of_seventy_gigabytes_is_refused_by_its_headers_alone() {
+    let dir = folder();
+    let args = ["bench", "preflight", "--latency-ms", "1", "--repeats", "1", "--dir", ".", "--json"];
+    let said = run(dir.path(), &args);
+    assert_eq!(said.exit, 0, "{}", said.stderr);
+    let told = said.json();
+    assert!(told["model_bytes"].as_u64().expect("bytes") > 69_000_000_000);
+    for way in ["preflight", "one_after_another"] {
+        let verdict = told[way]["verdict"].as_str().expect("text");
+        assert!(verdict.contains("weight_dtype") && verdict.contains("model-00029-of-00030"), "{verdict}");
+    }
+    assert!(told["beyond_headers_bytes"].as_u64().expect("bytes") < 2_000_000, "{told}");
+    // A challenge, a token, the manifest, and of each weight file its beginning and the rest of its header.
+    assert!(told["preflight"]["requests"].as_u64().expect("a number") <= 63, "{told}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 0, "nothing is left behind");
+}

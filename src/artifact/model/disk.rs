@@ -16,8 +16,8 @@ use super::cache::{self, FOLDER};
 /// Without a setting models may take this part of what they have and what is free, in hundredths: the database and its
 /// evidence grow on the same disk.
 const SHARE_PERCENT: u64 = 80;
-/// And never of the last bytes: a full disk stops everything. What a year of evidence takes.
-const RESERVE_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// And never of the last bytes: a full disk stops everything, and `waag doctor` warns below so many.
+const RESERVE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// Bytes of the settings' unit.
 const MIB: u64 = 1024 * 1024;
 
@@ -235,7 +235,7 @@ mod tests {
     fn without_a_setting_some_of_the_disk_stays_free() {
         let gib = 1 << 30;
         assert_eq!(share_of(5 * gib), 0);
-        assert_eq!(share_of(20 * gib), 10 * gib);
+        assert_eq!(share_of(20 * gib), 15 * gib);
         assert_eq!(share_of(1_000 * gib), 1_000 * gib / 100 * 80);
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(budget_bytes(dir.path(), 3).unwrap(), 3 << 20);

@@ -23,6 +23,7 @@ use crate::{
     },
     cli::{
         Failure,
+        devnet::stop_signal,
         exit::{answer, table},
     },
 };
@@ -38,6 +39,7 @@ const TAKEN: &[&str] = &["F16", "BF16"];
 Examples:
   waag bench preflight
   waag bench preflight --latency-ms 200 --json
+  waag bench preflight --serve                  the registry alone, for another client
 
 A registry on loopback holds a model of 30 weight files and 70 GB, which are holes but for their headers; one tensor in \
 the 29th file is of a type that is not taken. Each request, and each new connection, is answered after the latency; the \
@@ -51,6 +53,9 @@ pub struct Args {
     /// How often to look; the median counts
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeats: u32,
+    /// Look at nothing: leave the registry up for another client, until a signal comes
+    #[arg(long, conflicts_with = "repeats")]
+    serve: bool,
     /// Where the files with holes are made, and removed afterwards [default: the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -80,13 +85,24 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
     let latency = Duration::from_millis(args.latency_ms);
     let started = Registry::start(&folder, latency, Arc::clone(&context.clock), &tasks).await;
     let looked = match &started {
-        Ok(registry) => look(registry, args.repeats).await,
+        Ok(registry) if args.serve => stay(context, registry).await.map(|()| None),
+        Ok(registry) => look(registry, args.repeats).await.map(Some),
         Err(source) => Err(Failure::file("make", &folder, source)),
     };
     drop(tasks.drain(DRAIN).await);
     std::fs::remove_dir_all(&folder).map_err(|source| Failure::file("delete", &folder, &source))?;
-    let ((ours, theirs), Ok(registry)) = (looked?, started) else { return Ok(()) };
+    let (Some((ours, theirs)), Ok(registry)) = (looked?, started) else { return Ok(()) };
     print(context, args, &registry, &ours, &theirs);
+    Ok(())
+}
+
+/// Says where the model is, and leaves it there.
+async fn stay(context: &Context, registry: &Registry) -> Outcome {
+    let stop = stop_signal()?;
+    let (repo, digest) = (registry.reference.repo(), registry.reference.revision().to_string());
+    let document = json!({ "url": registry.url, "repo": repo, "digest": digest });
+    answer(context.json(), &document, || format!("{} has {}", registry.url, registry.reference));
+    stop.await;
     Ok(())
 }
 
