@@ -292,7 +292,7 @@ impl Follower {
             if let Error::Chain(error) = &error {
                 self.tell(Some(error.fault()));
             }
-            if matches!(error, Error::Chain(chain::Error::StatePruned { .. })) {
+            if matches!(&error, Error::Chain(error) if error.is_state_gone()) {
                 discarded += 1;
                 if discarded == DISCARDED_TRIES {
                     return self.take_gap(block.number, block.number).await;
@@ -301,7 +301,8 @@ impl Follower {
             self.pipeline.clock().sleep(Duration::from_millis(wait_ms)).await;
             wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
         }
-        self.tell(None);
+        // Nothing stands in the way any more, but perhaps of what is missing from before.
+        self.tell(self.client.archive_trouble());
         let now_ms = self.pipeline.clock().now_ms();
         if now_ms.saturating_sub(self.stored_at_ms) >= STORE_EVERY_MS {
             self.store().await;

@@ -5,6 +5,7 @@
 //! `cli/` starts the tree; rooms that need a task of their own take a [`Tasks`] handle.
 
 mod collector;
+mod filler;
 mod follower;
 mod keeper;
 mod ranker;
@@ -19,6 +20,7 @@ mod weigher;
 mod worker;
 
 pub use collector::collect_models;
+pub use filler::Filler;
 pub use follower::{Error as FollowError, Facts, Follower};
 pub use keeper::keep_runs;
 pub use ranker::rank;

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::follower::{Error, registrations};
 use crate::{
     chain::{self, BlockNews, BlockRef, Client, Metagraph, RevealedCommitment, SeenCommitment},
+    fault::Fault,
     ids::{Digest, Hotkey},
     intake::{Fact, Forms, read_commitments},
     pipeline::{Gap, Pipeline, Seen, Sighted, SightedCount},
@@ -43,6 +44,8 @@ pub struct Rescanned {
     pub history: u64,
     /// Blocks that still nobody can read here.
     pub gaps: Vec<Gap>,
+    /// Why an archive could not be asked for them, where one is set.
+    pub archive: Option<Fault>,
 }
 
 /// Carries what is committed in one subnet into the pipeline.
@@ -175,7 +178,7 @@ impl Reader {
     async fn is_pruned(&self, number: u64) -> Result<bool, chain::Error> {
         match self.old_block(number).await {
             Ok(_) => Ok(false),
-            Err(chain::Error::StatePruned { .. }) => Ok(true),
+            Err(error) if error.is_state_gone() => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -225,7 +228,12 @@ impl Reader {
                     read_to = block.0.number;
                     found.push(block);
                 }
-                Err(chain::Error::StatePruned { .. }) => break,
+                Err(error) if error.is_state_gone() => {
+                    if matches!(error, chain::Error::Archive { .. }) {
+                        done.archive = Some(error.fault());
+                    }
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

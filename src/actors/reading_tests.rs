@@ -3,52 +3,36 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value as Json, json};
-use subxt_rpcs::{RpcClient, client::RpcParams};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Tasks,
+    Filler, Follower, Tasks,
     follower::{Error, snapshot_of},
     reading::{Reader, rescan},
 };
 use crate::{
-    chain::{self, BlockRef, Call, Client, Field, Keypair, merge_fields, timelock::Beacon},
+    chain::{self, BlockRef, Call, Client, Field, Keypair, merge_fields, testkit::control, timelock::Beacon},
     clock::SystemClock,
-    config::profile::{Incumbents, Opens, Source},
+    config::profile::Source,
     devnet::{self, Blocks},
     ids::{Digest, Hotkey, Priority},
     intake::Form,
-    pipeline::{Challenge, Challenges, Gap, IntakePolicy, Pipeline, RunPolicy, first_of, points::Points},
-    score,
+    pipeline::{Challenge, Challenges, Gap, IntakePolicy, Pipeline, first_of, points::Points, testkit},
     store::{Options, Store},
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The chain time of the first block.
+const FIRST_BLOCK_MS: u64 = 1_700_000_004_000;
 
 fn key(uri: &str) -> Keypair {
     Keypair::from_uri(uri).unwrap()
 }
 
 fn challenge(slug: &str, intake: IntakePolicy) -> (String, Arc<Challenge>) {
-    let run = RunPolicy {
-        opens: Opens::Operator,
-        every_blocks: 1,
-        contestants_max: 1,
-        incumbents: Incumbents::None,
-        seed_delay_blocks: 0,
-        rounds_after_arrival: 0,
-        guarded: false,
-    };
-    let challenge = Challenge {
-        slug: slug.to_owned(),
-        share: 0.1,
-        profile_text: format!("slug = \"{slug}\"\n"),
-        steps: Vec::new(),
-        run,
-        intake: IntakePolicy { reveal_within_blocks: 100_000, artifact_within_blocks: 100_000, ..intake },
-        rule: score::rule("reported").unwrap(),
-        rule_options: json!({}),
-    };
-    (slug.to_owned(), Arc::new(challenge))
+    let intake = IntakePolicy { reveal_within_blocks: 100_000, artifact_within_blocks: 100_000, ..intake };
+    (slug.to_owned(), Arc::new(Challenge { share: 0.1, ..testkit::challenge(slug, intake) }))
 }
 
 fn challenges(one_per_hotkey: bool, ledger_from_block: u64) -> Challenges {
@@ -76,11 +60,19 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::keeping(devnet::Options::default().state_blocks).await
+    }
+
+    /// The same on a node that keeps the state of so many blocks. All of these have the same blocks, as long as they are
+    /// told the same.
+    async fn keeping(state_blocks: u32) -> Self {
         let tasks = Tasks::new();
-        let options = devnet::Options { blocks: Blocks::Manual, finality_lag: 0, ..devnet::Options::default() };
+        let usual = devnet::Options::default();
+        let options = devnet::Options { blocks: Blocks::Manual, finality_lag: 0, state_blocks, ..usual };
         let handle = devnet::start(options, &tasks, SystemClock::shared()).await.unwrap();
         let client = Client::connect(chain::Options::new(vec![handle.url()])).await.unwrap();
         let mut scene = Self { tasks, handle, client, netuid: 0 };
+        scene.control("dev_setTime", json!([FIRST_BLOCK_MS])).await;
         let wanted = json!([{ "owner": key("//Alice").account(), "tempo": 50, "commit_reveal": false }]);
         let made = scene.control("dev_createSubnet", wanted).await;
         scene.netuid = u16::try_from(made["netuid"].as_u64().unwrap()).unwrap();
@@ -92,10 +84,7 @@ impl Scene {
     }
 
     async fn control(&self, method: &str, params: Json) -> Json {
-        let mut given = RpcParams::new();
-        params.as_array().unwrap().iter().for_each(|param| given.push(param).unwrap());
-        let rpc = RpcClient::from_url(self.handle.url()).await.unwrap();
-        rpc.request(method, given).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+        control(&self.handle.url(), method, params).await
     }
 
     async fn blocks(&self, count: u32) {
@@ -278,9 +267,9 @@ async fn what_the_chain_opens_is_read_as_it_happens_and_from_state() {
 
 #[tokio::test]
 async fn blocks_whose_state_is_gone_are_named_as_gaps() {
-    let scene = Scene::new().await;
+    let scene = Scene::keeping(300).await;
     scene.commit("//Bob", &[Field::text(&text("a/b", 'a')).unwrap()]).await;
-    scene.blocks(4_500).await;
+    scene.blocks(700).await;
     scene.commit("//Charlie", &[Field::text(&text("c/d", 'c')).unwrap()]).await;
     scene.blocks(2).await;
     let (dir, head) = (tempfile::tempdir().unwrap(), scene.head().await.number);
@@ -384,4 +373,133 @@ async fn refusals(pipeline: &Pipeline) -> Vec<String> {
         })
         .await
         .unwrap()
+}
+
+/// A node that forgets soon, and an archive of the same chain.
+struct Twins {
+    node: Scene,
+    archive: Scene,
+}
+
+impl Twins {
+    async fn new(state_blocks: u32) -> Self {
+        Self { node: Scene::keeping(state_blocks).await, archive: Scene::new().await }
+    }
+
+    async fn commit(&self, uri: &str, field: &str) {
+        let call = Call::SetCommitment { netuid: self.node.netuid, fields: vec![Field::text(field).unwrap()] };
+        let signed = self.node.client.sign(&key(uri), call, None).await.unwrap();
+        for one in [&self.node, &self.archive] {
+            one.client.submit(&signed).await.unwrap();
+            one.blocks(1).await;
+        }
+    }
+
+    async fn blocks(&self, count: u32) {
+        self.node.blocks(count).await;
+        self.archive.blocks(count).await;
+        assert_eq!(self.node.head().await, self.archive.head().await, "they are one chain");
+    }
+
+    /// A client of both.
+    async fn client(&self) -> Client {
+        let options = chain::Options::new(vec![self.node.handle.url()]);
+        Client::connect(chain::Options { archive: vec![self.archive.handle.url()], ..options }).await.unwrap()
+    }
+
+    /// From now on the archive fails, or does no more.
+    async fn archive_fails(&self, fails: bool) {
+        let count = if fails { u32::MAX } else { 0 };
+        self.archive.control("dev_failNext", json!(["request_failed", count])).await;
+    }
+
+    async fn end(self) {
+        self.node.end().await;
+        self.archive.end().await;
+    }
+}
+
+/// A pipeline that has taken in the first block and nothing since.
+async fn left_alone(dir: &Path, scene: &Scene) -> Pipeline {
+    let pipeline = pipeline(dir, challenges(false, 0)).await;
+    let genesis = Digest(scene.client.genesis_hash());
+    pipeline.advance(scene.netuid, 0, genesis, Vec::new(), false).await.unwrap();
+    pipeline
+}
+
+#[tokio::test]
+async fn an_archive_that_is_down_holds_nothing_up_and_its_gap_is_filled_when_it_is_back() {
+    let twins = Twins::new(40).await;
+    let netuid = twins.node.netuid;
+    let content = |name: &str| text(name, 'a');
+    twins.commit("//Bob", &content("a/b")).await;
+    let made = twins.node.head().await.number;
+    twins.commit("//Charlie", &content("c/d")).await;
+    twins.blocks(230).await;
+    // Hides from every newer state that Bob was first.
+    twins.commit("//Bob", &content("a/b")).await;
+    twins.blocks(5).await;
+    let head = twins.node.head().await.number;
+
+    let dir = tempfile::tempdir().unwrap();
+    let pipeline = left_alone(dir.path(), &twins.node).await;
+    twins.archive_fails(true).await;
+    let client = twins.client().await;
+    let (facts, mut seen) = watch::channel(None);
+    let (trouble, troubled) = watch::channel(None);
+    let follower = Follower::new(client.clone(), netuid, pipeline.clone(), facts).telling(trouble);
+    let token = CancellationToken::new();
+    let at_the_head = async {
+        seen.wait_for(|facts| facts.as_ref().is_some_and(|facts| facts.finalized.number == head)).await.unwrap();
+        token.cancel();
+    };
+    let followed = async { futures::join!(follower.run(token.clone()), at_the_head) };
+    tokio::time::timeout(PATIENCE, followed).await.expect("the archive holds it back");
+    let gap = Gap { from: 1, to: head - 41 };
+    assert_eq!(pipeline.gaps(netuid).await.unwrap(), [gap], "what the node has forgotten, and nothing else");
+    let told = troubled.borrow().clone().expect("it is told");
+    assert_eq!(told.fault.code, "chain_archive_unreachable", "{told:?}");
+    let owner = async || pipeline.owner_of("models", Digest([0xaa; 32])).await.unwrap().unwrap();
+    assert_eq!(owner().await.0, key("//Charlie").account(), "as far as can be seen now");
+    let bob_before = first(&pipeline, "models", "//Bob", &content("a/b")).await.unwrap();
+
+    // Still down: nothing changes. Back: what is found takes its place by its block, however late it is found.
+    let filler = Filler { client: client.clone(), netuid, pipeline: pipeline.clone() };
+    assert_eq!(filler.fill().await.unwrap_err().fault().code, "chain_archive_unreachable");
+    assert_eq!(pipeline.gaps(netuid).await.unwrap(), [gap]);
+    twins.archive_fails(false).await;
+    assert_eq!(filler.fill().await.unwrap(), 0);
+    assert!(client.archive_trouble().is_none() && pipeline.gaps(netuid).await.unwrap().is_empty());
+    let bob = first(&pipeline, "models", "//Bob", &content("a/b")).await.unwrap();
+    assert!(bob < bob_before && bob.block == made, "{bob:?} {bob_before:?}");
+    assert_eq!((owner().await.0, owner().await.1), (key("//Bob").account(), bob));
+    // The same as if it had never been down.
+    let whole = left_alone(&dir.path().join("whole"), &twins.node).await;
+    rescan(&twins.archive.client, netuid, &whole, 1, head, &|_block| {}).await.unwrap();
+    assert_eq!(table(&pipeline).await, table(&whole).await);
+    assert_eq!(filler.fill().await.unwrap(), 0, "there is nothing left to do");
+    twins.end().await;
+}
+
+#[tokio::test]
+async fn a_rescan_reads_what_it_can_and_says_why_the_rest_is_missing() {
+    let twins = Twins::new(40).await;
+    let netuid = twins.node.netuid;
+    twins.commit("//Bob", &text("a/b", 'a')).await;
+    twins.blocks(60).await;
+    let head = twins.node.head().await.number;
+    let dir = tempfile::tempdir().unwrap();
+    let pipeline = left_alone(dir.path(), &twins.node).await;
+    let client = twins.client().await;
+    twins.archive_fails(true).await;
+    let again = async || rescan(&client, netuid, &pipeline, 1, head, &|_block| {}).await.unwrap();
+    let done = again().await;
+    let gap = Gap { from: 1, to: head - 41 };
+    assert_eq!((done.blocks_read, done.commitments, done.gaps), (41, 0, vec![gap]));
+    assert_eq!(done.archive.map(|fault| fault.code).as_deref(), Some("chain_archive_unreachable"));
+    twins.archive_fails(false).await;
+    client.ask_archive().await.unwrap();
+    let done = again().await;
+    assert_eq!((done.blocks_read, done.commitments, done.gaps, done.archive), (head, 1, vec![], None));
+    twins.end().await;
 }

@@ -3,19 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value as Json, json};
-use subxt_rpcs::{RpcClient, client::RpcParams};
 use tokio::sync::watch;
 
 use super::{super::Tasks, *};
 use crate::{
     actors::follower::snapshot_of,
-    chain::Call,
+    chain::{Call, testkit::control},
     clock::SystemClock,
-    config::profile::{Incumbents, Opens},
     devnet::{self, Blocks},
     ids::SystemEntropy,
-    pipeline::{Challenge, Challenges, IntakePolicy, RunPolicy, points::Points},
-    score,
+    pipeline::{Challenge, Challenges, IntakePolicy, points::Points, testkit},
     store::{Options, Store},
 };
 
@@ -25,32 +22,15 @@ const FAR_MS: i64 = i64::MAX;
 /// Enough to keep the permit at every epoch.
 const STAKE_RAO: u64 = 1_000_000_000_000;
 
-/// A challenge in which a service says who is paid.
 fn challenge() -> Challenge {
-    Challenge {
-        slug: SLUG.to_owned(),
-        share: 1.0,
-        profile_text: "slug = \"told\"\nshare = 1.0\n[ranking]\nrule = \"reported\"\n".to_owned(),
-        steps: Vec::new(),
-        run: RunPolicy {
-            opens: Opens::Operator,
-            every_blocks: 1,
-            contestants_max: 1,
-            incumbents: Incumbents::None,
-            seed_delay_blocks: 0,
-            rounds_after_arrival: 0,
-            guarded: false,
-        },
-        intake: IntakePolicy {
-            reveal_within_blocks: 1,
-            artifact_within_blocks: 1,
-            uploads_per_hour: 1,
-            artifact_bytes_max: 1,
-            ..IntakePolicy::default()
-        },
-        rule: score::rule("reported").unwrap(),
-        rule_options: json!({}),
-    }
+    let intake = IntakePolicy {
+        reveal_within_blocks: 1,
+        artifact_within_blocks: 1,
+        uploads_per_hour: 1,
+        artifact_bytes_max: 1,
+        ..IntakePolicy::default()
+    };
+    testkit::challenge(SLUG, intake)
 }
 
 pub(super) fn challenges() -> Challenges {
@@ -117,10 +97,7 @@ impl Scene {
     }
 
     pub(super) async fn control(&self, method: &str, params: Json) -> Json {
-        let mut given = RpcParams::new();
-        params.as_array().unwrap().iter().for_each(|param| given.push(param).unwrap());
-        let rpc = RpcClient::from_url(self.handle.url()).await.unwrap();
-        rpc.request(method, given).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+        control(&self.handle.url(), method, params).await
     }
 
     pub(super) async fn set(&self, name: &str, value: impl Into<Json>) {

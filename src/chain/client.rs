@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
+    fault::Fault,
     ids::{Digest, Hotkey},
 };
 
@@ -211,6 +212,30 @@ impl Client {
     pub(super) async fn opening(&self) -> Option<Opening> {
         let opening = self.inner.transport.as_ref()?.opening().await?;
         (self.clock().now_ms().saturating_sub(opening.asked_ms) <= OPENING_MS).then_some(opening)
+    }
+
+    /// Whether there is an archive to ask.
+    #[must_use]
+    pub fn has_archive(&self) -> bool {
+        self.inner.transport.as_ref().is_some_and(Transport::has_archive)
+    }
+
+    /// Why the archive could not be asked when it was last needed; `None` when it could, or was never needed.
+    #[must_use]
+    pub fn archive_trouble(&self) -> Option<Fault> {
+        Some(self.inner.transport.as_ref()?.archive_trouble()?.fault())
+    }
+
+    /// Asks the archive for a sign of life, even where it has just given none.
+    ///
+    /// # Errors
+    /// When there is none, or it gives none.
+    pub async fn ask_archive(&self) -> Result<(), Error> {
+        let method = "chain_getFinalizedHead";
+        match &self.inner.transport {
+            Some(transport) => transport.ask_archive(method).await.map_err(|source| Error::from_rpc(method, source)),
+            None => Err(Error::Endpoint { endpoint: String::new() }),
+        }
     }
 
     /// Changes over to an endpoint whose finalized head is above this one, if there is any; answers that head.

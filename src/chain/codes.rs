@@ -74,6 +74,13 @@ pub(super) const STATE_PRUNED: Code = Code::new(
     "the chain endpoint no longer keeps the state of that block",
     "use an archive endpoint to read old blocks",
 );
+/// The state is gone, and the archive does not answer.
+pub(super) const ARCHIVE_UNREACHABLE: Code = Code::new(
+    Class::Provider,
+    "chain_archive_unreachable",
+    "the archive that keeps the state of old blocks could not be asked for it",
+    "the appliance goes on and reads those blocks when an archive answers again; check `network.archive_endpoints`",
+);
 /// A different chain.
 pub(super) const WRONG_NETWORK: Code = Code::new(
     Class::Operator,
@@ -384,6 +391,7 @@ pub const CODES: &[Code] = &[
     ANSWER_INVALID,
     BLOCK_UNKNOWN,
     STATE_PRUNED,
+    ARCHIVE_UNREACHABLE,
     WRONG_NETWORK,
     ENDPOINT_INVALID,
     RUNTIME_UNKNOWN,

@@ -7,7 +7,7 @@ use subxt_rpcs::client::RpcParams;
 
 use super::{
     BlockRef, Call, Client, Error, Field, Followed, Found, Keypair, Options, Outcome, Proposal, ReadBack, Sealed,
-    Signed, Way, merge_fields, preflight, read_back,
+    Signed, Way, merge_fields, preflight, read_back, testkit,
 };
 use crate::{
     actors::Tasks,
@@ -39,9 +39,7 @@ impl Net {
     }
 
     async fn control(&self, method: &str, params: Json) -> Json {
-        let mut given = RpcParams::new();
-        params.as_array().unwrap().iter().for_each(|param| given.push(param).unwrap());
-        self.client.rpc().request(method, given).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+        testkit::control(&self.handle.url(), method, params).await
     }
 
     /// A subnet of //Alice without commit-reveal and rate limit.
@@ -353,13 +351,16 @@ async fn following_survives_dropped_connections() {
 
 #[tokio::test]
 async fn discarded_state_is_named_and_reported_as_a_gap() {
-    let net = Net::with(Blocks::Manual).await;
-    net.control("dev_newBlock", json!([4_500])).await;
+    let forgets = devnet::Options { state_blocks: 300, ..devnet::Options::default() };
+    let net = Net::start(devnet::Options { blocks: Blocks::Manual, ..forgets }).await;
+    for _ in 0..7 {
+        net.control("dev_newBlock", json!([100])).await;
+    }
     let client = &net.client;
     let old = client.block_hash(5).await.unwrap().unwrap();
     let error = client.balance(&key("//Alice").account(), old).await.unwrap_err();
     assert_eq!(error.code().name, "chain_state_pruned", "{error}");
-    assert_eq!(client.block_hash(4_501).await.unwrap(), None);
+    assert_eq!(client.block_hash(701).await.unwrap(), None);
     assert!(matches!(client.block(Digest([7; 32])).await, Err(Error::UnknownBlock { .. })));
     let mut follower = client.follow_finalized(Some(5));
     let Followed::Gap { from: 5, to } = follower.next().await else { panic!("no gap") };

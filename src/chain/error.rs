@@ -91,6 +91,14 @@ pub enum Error {
         /// The block's hash or number.
         block: String,
     },
+    /// The node has discarded the state of the block, and no archive could be asked.
+    #[error("the node no longer keeps that state, and no archive could be asked for it: {detail}")]
+    Archive {
+        /// Whether every archive serves another chain.
+        is_foreign: bool,
+        /// What is wrong with the last archive that was tried.
+        detail: String,
+    },
     /// The endpoint serves another chain.
     #[error("the endpoint serves the chain with genesis {found}, not {expected}")]
     WrongNetwork {
@@ -162,7 +170,8 @@ impl Error {
             Self::Answer { .. } => codes::ANSWER_INVALID,
             Self::UnknownBlock { .. } => codes::BLOCK_UNKNOWN,
             Self::StatePruned { .. } => codes::STATE_PRUNED,
-            Self::WrongNetwork { .. } => codes::WRONG_NETWORK,
+            Self::Archive { is_foreign: false, .. } => codes::ARCHIVE_UNREACHABLE,
+            Self::WrongNetwork { .. } | Self::Archive { .. } => codes::WRONG_NETWORK,
             Self::Missing { .. } | Self::Changed { .. } => codes::RUNTIME_UNKNOWN,
             Self::SubnetMissing { .. } => codes::SUBNET_MISSING,
             Self::Dispatch { name } => codes::code_of(name),
@@ -195,6 +204,12 @@ impl Error {
             Self::Pool { name } | Self::Dispatch { name } => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether the state of the block is gone, as far as can be told now.
+    #[must_use]
+    pub const fn is_state_gone(&self) -> bool {
+        matches!(self, Self::StatePruned { .. } | Self::Archive { .. })
     }
 
     pub(super) fn answer(what: impl Into<String>, detail: impl ToString) -> Self {

@@ -228,7 +228,8 @@ impl Follower {
         let hash = hash.ok_or_else(|| Error::UnknownBlock { block: number.to_string() })?;
         match self.read_number(hash).await {
             Ok(()) => Ok(true),
-            Err(Error::StatePruned { .. }) => Ok(false),
+            // Also when an archive that might have it does not answer: nobody waits for that.
+            Err(error) if error.is_state_gone() => Ok(false),
             Err(other) => Err(other),
         }
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use subxt_rpcs::{RpcClient, client::RpcParams};
 
 use super::{
     BlockName, Call, Client, Keypair, Options, Outcome, PaymentName, Receipt, Signed, Traced, Transfer, testkit,
@@ -44,10 +43,7 @@ impl Net {
     }
 
     async fn control(&self, method: &str, params: Json) -> Json {
-        let mut given = RpcParams::new();
-        params.as_array().unwrap().iter().for_each(|param| given.push(param).unwrap());
-        let rpc = RpcClient::from_url(self.handle.url()).await.unwrap();
-        rpc.request(method, given).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+        testkit::control(&self.handle.url(), method, params).await
     }
 
     async fn blocks(&self, count: u32) {

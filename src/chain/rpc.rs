@@ -52,6 +52,8 @@ const NOTIFICATIONS_KEPT: usize = 1024;
 const TRIES: usize = 4;
 /// Wait before the second try; doubled for each further one.
 const RETRY_MS: u64 = 100;
+/// How long an archive that could not be asked is not asked again, in milliseconds.
+const ARCHIVE_REST_MS: i64 = 30_000;
 /// A socket that is silent this long is asked for a sign of life, so that a half-open one is found.
 const PING_MS: u64 = 15_000;
 
@@ -69,10 +71,25 @@ struct Inner {
     request_timeout_ms: u64,
     /// The one chain that this transport speaks to: given, or learned from the first socket.
     genesis: OnceLock<Digest>,
+    /// The archive's last failure, until it answers.
+    archive_down: Mutex<Option<Down>>,
     /// Whether the first socket is still to come, which is asked for an [`Opening`].
     is_new: AtomicBool,
     opening: Mutex<Option<BoxFuture<'static, Option<Opening>>>>,
     clock: Arc<dyn Clock>,
+}
+
+/// Why an archive cannot be asked, and when that was found.
+struct Down {
+    at_ms: i64,
+    is_foreign: bool,
+    detail: String,
+}
+
+impl Down {
+    fn error(&self) -> Error {
+        Error::Archive { is_foreign: self.is_foreign, detail: self.detail.clone() }
+    }
 }
 
 /// What the first socket is asked in the same breath as for its genesis hash: what nearly everybody needs next. Nobody
@@ -180,7 +197,28 @@ impl Transport {
             known.get_or_init(|| genesis);
         }
         let (is_new, opening) = (AtomicBool::new(true), Mutex::new(None));
-        Ok(Self(Arc::new(Inner { nodes, archive, request_timeout_ms, genesis: known, is_new, opening, clock })))
+        let archive_down = Mutex::new(None);
+        let genesis = known;
+        let inner = Inner { nodes, archive, request_timeout_ms, genesis, archive_down, is_new, opening, clock };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    pub(super) fn has_archive(&self) -> bool {
+        !self.0.archive.endpoints.is_empty()
+    }
+
+    /// Why the archive could not be asked, if it has not answered since.
+    pub(super) fn archive_trouble(&self) -> Option<Error> {
+        self.0.down().as_ref().map(Down::error)
+    }
+
+    /// Asks the archive something, even while it rests.
+    pub(super) async fn ask_archive(&self, method: &str) -> Result<(), RpcError> {
+        if !self.has_archive() {
+            return Err(RpcError::Client(Box::new(Error::Endpoint { endpoint: String::new() })));
+        }
+        *self.0.down() = None;
+        self.0.request_archive(method, None).await.map(drop)
     }
 
     /// Connects to the first endpoint that serves the right chain; answers that chain's genesis hash.
@@ -322,6 +360,33 @@ impl Inner {
         }
     }
 
+    fn down(&self) -> MutexGuard<'_, Option<Down>> {
+        self.archive_down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the archive. One that cannot be asked is left alone for a while, so that whoever needs a thousand old
+    /// blocks does not wait a thousand times for nothing.
+    async fn request_archive(&self, method: &str, params: Option<&RawValue>) -> Result<Box<RawValue>, RpcError> {
+        let rests = |down: &&Down| self.clock.now_ms().saturating_sub(down.at_ms) < ARCHIVE_REST_MS;
+        if let Some(error) = self.down().as_ref().filter(rests).map(Down::error) {
+            return Err(RpcError::Client(Box::new(error)));
+        }
+        match self.request(&self.archive, method, params).await {
+            Err(error) if is_of_the_socket(&error) || is_momentary(&error) => {
+                let is_foreign = is_final(&error);
+                let detail = Error::from_rpc(method, error).fault().detail;
+                let down = Down { at_ms: self.clock.now_ms(), is_foreign, detail };
+                let error = down.error();
+                *self.down() = Some(down);
+                Err(RpcError::Client(Box::new(error)))
+            }
+            answer => {
+                *self.down() = None;
+                answer
+            }
+        }
+    }
+
     /// The failure of the last try, in this room's words.
     fn report(&self, group: &Group, url: &str, method: &str, failure: RpcError) -> RpcError {
         let ours = match failure {
@@ -447,7 +512,7 @@ impl RpcClientT for Transport {
             match answer {
                 Err(error) if is_discarded(method, &error) && !self.0.archive.endpoints.is_empty() => {
                     debug!(method, "the node no longer keeps that state; asking the archive");
-                    self.0.request(&self.0.archive, method, params.as_deref()).await
+                    self.0.request_archive(method, params.as_deref()).await
                 }
                 answer => answer,
             }

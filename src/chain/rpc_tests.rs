@@ -97,3 +97,38 @@ async fn an_endpoint_of_another_chain_is_passed_over() {
     let transport = Transport::new(&endpoints, &[], 2_000, genesis, SystemClock::shared()).unwrap();
     assert_eq!(name_of(&transport).await.unwrap(), "right");
 }
+
+#[tokio::test]
+async fn an_archive_that_cannot_be_asked_is_left_alone_for_a_while() {
+    let serve = async |code: i32, message: &'static str| {
+        let server = jsonrpsee::server::Server::builder().build("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", server.local_addr().unwrap());
+        let asked = Arc::<AtomicUsize>::default();
+        let mut methods = jsonrpsee::RpcModule::new(Arc::clone(&asked));
+        let hash = format!("0x{}", hex::encode([1; 32]));
+        methods.register_method("chain_getBlockHash", move |_, _, _| hash.clone()).unwrap();
+        methods
+            .register_method("state_getStorage", move |_, asked, _| -> Result<(), jsonrpsee::types::ErrorObjectOwned> {
+                asked.fetch_add(1, Ordering::Relaxed);
+                Err(jsonrpsee::types::ErrorObjectOwned::owned(code, message, None::<()>))
+            })
+            .unwrap();
+        (server.start(methods), url, asked)
+    };
+    let (_node, node, _) = serve(4003, "State already discarded for 0xab").await;
+    let (_archive, archive, asked) = serve(INTERNAL, "the disk is on fire").await;
+    let clock: Arc<dyn Clock> = Arc::<crate::chain::scripted::Jumping>::default();
+    let transport = Transport::new(&[node], &[archive], 2_000, None, Arc::clone(&clock)).unwrap();
+    let read = async || {
+        let failure = transport.request_raw("state_getStorage", None).await.unwrap_err();
+        let error = Error::from_rpc("state_getStorage", failure);
+        assert!(matches!(error, Error::Archive { is_foreign: false, .. }), "{error:?}");
+        assert!(error.to_string().contains("the disk is on fire"), "{error}");
+        asked.load(Ordering::Relaxed)
+    };
+    assert_eq!(read().await, TRIES);
+    assert_eq!(read().await, TRIES, "it is not asked once for each block");
+    clock.sleep(Duration::from_millis(ARCHIVE_REST_MS as u64)).await;
+    assert_eq!(read().await, 2 * TRIES);
+    assert!(transport.archive_trouble().is_some());
+}

@@ -143,6 +143,12 @@ impl Runtime {
         storage.entry_by_name(item.name).ok_or_else(|| self.missing(item))
     }
 
+    /// The bytes that an absent entry stands for.
+    #[cfg(test)]
+    pub(super) fn default_bytes(&self, item: Item) -> Vec<u8> {
+        self.entry(item).unwrap().default_value().unwrap().to_vec()
+    }
+
     /// The value of one entry. An absent entry has the default that the chain itself uses, where there is one.
     pub(super) fn value<T: DecodeAsType>(&self, item: Item, stored: Option<&[u8]>) -> Result<Option<T>, Error> {
         let entry = self.entry(item)?;

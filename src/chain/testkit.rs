@@ -1,9 +1,28 @@
-//! What tests of this room and of its users sign with: any call, also one that the product does not make.
+//! What tests of this room and of its users need: any call signed, also one that the product does not make, and a
+//! devnet's controls.
 
 use scale_value::{Composite, Value};
+use serde_json::Value as Json;
 use subxt::{config::DefaultExtrinsicParamsBuilder, utils::H256};
+use subxt_rpcs::{RpcClient, client::RpcParams};
 
-use super::{BlockRef, Call, Client, Error, Keypair, Signed, client::blake2_256};
+use super::{BlockRef, Call, Client, Error, Keypair, Signed, client::blake2_256, runtime::Item};
+
+/// Asks a node for anything, on a connection of its own, and answers what it said.
+pub async fn control(url: &str, method: &str, params: Json) -> Json {
+    let mut given = RpcParams::new();
+    params.as_array().unwrap().iter().for_each(|param| given.push(param).unwrap());
+    let rpc = RpcClient::from_url(url).await.unwrap();
+    rpc.request(method, given).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+}
+
+/// The key of a single entry and the bytes that it stands for while it is absent, as a devnet's control takes them.
+pub async fn default_entry(client: &Client, pallet: &'static str, name: &'static str) -> (String, String) {
+    let runtime = client.runtime_at(client.finalized_head().await.unwrap().hash).await.unwrap();
+    let item = Item { pallet, name };
+    let text = |bytes: &[u8]| format!("0x{}", hex::encode(bytes));
+    (text(&runtime.key(item, ()).unwrap()), text(&runtime.default_bytes(item)))
+}
 
 /// A call by its names, signed with the signer's next nonce.
 pub async fn sign_any(client: &Client, signer: &Keypair, pallet: &str, call: &str, arguments: Composite<()>) -> Signed {

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{Configured, Context, Failure, check, devnet as chain_verb, exit::ENDED};
 use crate::{
     actors::{
-        self, Beacon, Facts, Follower, Tasks, Weigher, WeightPolicy, Workers,
+        self, Beacon, Facts, Filler, Follower, Tasks, Weigher, WeightPolicy, Workers,
         snapshots::{self, Pinned},
     },
     artifact::model::{ModelCache, Options as ModelOptions, disk},
@@ -289,6 +289,10 @@ impl Appliance {
                     tasks.spawn("weight setter", weigher.run(token.clone()));
                 }
                 None => warn!("no hotkey: everything is ranked, and no weights are set"),
+            }
+            if client.has_archive() {
+                let filler = Filler { client: client.clone(), netuid, pipeline: pipeline.clone() };
+                tasks.spawn("gap filler", filler.run(token.clone()));
             }
             Follower::new(client, netuid, pipeline, facts).telling(trouble).run(token).await;
             Ok::<_, String>(())

@@ -286,7 +286,9 @@ async fn read_again(context: &Context, configured: &Configured, client: &Client,
     bar.finish_and_clear();
     let done = done.map_err(|error| error.fault())?;
     answer(context.json(), &done, || rescanned_in_words(&done));
-    if !context.json() && !done.gaps.is_empty() {
+    if let Some(fault) = done.archive.as_ref().filter(|_| !context.json()) {
+        note(&format!("{}: {}; {}", fault.code, fault.detail, fault.hint));
+    } else if !context.json() && !done.gaps.is_empty() {
         note("a node that keeps old state (an archive endpoint) can close these gaps");
     }
     Ok(())

@@ -29,6 +29,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const DEV_URI: &str = "//Alice";
 /// Blocks of an epoch of a new subnet: short enough to watch several.
 const TEMPO_BLOCKS: u16 = 60;
+/// The fewest blocks whose state is kept: as many as an ordinary node of the real chain keeps.
+const STATE_BLOCKS_MIN: i64 = 300;
 /// The first price of a place, in rao: a thousandth of what a funded account has.
 const BURN_RAO: u64 = 1_000_000_000;
 /// Blocks after which what was made is final on any devnet: more than the largest usual finality lag.
@@ -68,6 +70,9 @@ pub struct Args {
     /// Seed of a new chain: its first block's hash and its beacon's key come from it [default: a random one]
     #[arg(long, value_name = "HEX")]
     seed: Option<Digest>,
+    /// How many of the newest blocks keep a state that can be read [default: 4096]
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u32).range(STATE_BLOCKS_MIN..))]
+    state_blocks: Option<u32>,
     /// Make blocks only when dev_newBlock asks
     #[arg(long)]
     manual: bool,
@@ -105,6 +110,7 @@ pub async fn run(context: &Context, args: &Args) -> Outcome {
         state: args.state.clone(),
         seed: args.seed.map_or_else(|| fresh_seed(context), |seed| seed.0),
         keeps_seed: args.seed.is_none(),
+        state_blocks: args.state_blocks.unwrap_or(Options::default().state_blocks),
         spec: if args.metadata == "461" { devnet::Spec::V461 } else { devnet::Spec::V439 },
         ..Options::default()
     };

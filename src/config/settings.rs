@@ -32,6 +32,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("network.name", Kind::Network),
     ("network.endpoints", Kind::Urls(NODE_SCHEMES)),
     ("network.archive_endpoints", Kind::Urls(NODE_SCHEMES)),
+    ("network.archive", Kind::Word(&["auto", "none"])),
     ("network.genesis", Kind::HashOrNone),
     ("network.request_timeout_ms", Kind::Whole(100, 600_000)),
     ("network.beacon", Kind::Word(&["auto", "chain", "quicknet"])),
@@ -117,6 +118,8 @@ pub struct Network {
     pub endpoints: Vec<String>,
     /// Addresses of nodes that keep all state, in place of the usual ones.
     pub archive_endpoints: Vec<String>,
+    /// Whether an archive is asked for old state.
+    pub archive: Archive,
     /// Hash of the chain's first block, where it is not that of a known network.
     #[serde(deserialize_with = "some_hash")]
     pub genesis: Option<Digest>,
@@ -124,6 +127,16 @@ pub struct Network {
     pub request_timeout_ms: u64,
     /// For which beacon weights are sealed.
     pub beacon: Beacon,
+}
+
+/// Whether an archive is asked for old state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Archive {
+    /// The ones that are named, or else the usual one of the network, where it has one.
+    Auto,
+    /// None is asked, whatever is named.
+    None,
 }
 
 /// For which beacon weights are sealed.
@@ -366,6 +379,9 @@ impl Settings {
     /// The addresses of the nodes that are asked for state that the others have discarded.
     #[must_use]
     pub fn archive_endpoints(&self) -> Vec<String> {
+        if self.network.archive == Archive::None {
+            return Vec::new();
+        }
         if !self.network.archive_endpoints.is_empty() {
             return self.network.archive_endpoints.clone();
         }

@@ -285,6 +285,9 @@ fn each_network_has_its_nodes_its_archive_and_its_first_block() {
     assert_eq!((archive.archive_endpoints(), first(&archive)), (Vec::new(), first(&finney)));
     let test = of("[network]\nname = \"test\"\narchive_endpoints = [\"wss://a.example\", \"ws://b\"]\n");
     assert_eq!((test.archive_endpoints().len(), first(&test).as_deref()), (2, Some("8f9cf856bf55")));
+    for without in ["name = \"finney\"", "name = \"test\"\narchive_endpoints = [\"ws://b\"]"] {
+        assert!(of(&format!("[network]\n{without}\narchive = \"none\"\n")).archive_endpoints().is_empty());
+    }
     for name in ["devnet", "local", "ws://10.0.0.1:9944"] {
         let other = of(&format!("[network]\nname = \"{name}\"\n"));
         assert_eq!((other.archive_endpoints(), other.genesis()), (Vec::new(), None), "{name}");

@@ -77,6 +77,8 @@ pub struct Config {
     pub seed: [u8; 32],
     /// Whether a stored chain keeps its own seed.
     pub keeps_seed: bool,
+    /// Blocks whose state stays readable.
+    pub state_blocks: u32,
     /// Whether there is a beacon; signing a round takes about as long as everything else in an empty block.
     pub beacon: bool,
 }
@@ -113,7 +115,7 @@ impl Chain {
     /// A chain in memory, at its genesis.
     pub fn new(runtime: Arc<Runtime>, config: Config) -> Self {
         let (block, changes) = genesis::make(&runtime, &config.seed);
-        let mut store = Store::default();
+        let mut store = Store::keeping(config.state_blocks);
         store.apply(0, &changes);
         // A round for each block: a finer beacon would tell nobody anything more.
         let period_s = u32::try_from(config.block_ms / 1000).unwrap_or(u32::MAX);

@@ -88,6 +88,8 @@ pub struct Options {
     pub seed: [u8; 32],
     /// Whether a stored chain keeps the seed that it was made with, whatever `seed` says; else it must be that one.
     pub keeps_seed: bool,
+    /// Blocks whose state stays readable.
+    pub state_blocks: u32,
     /// Chain time between two blocks.
     pub chain_block_ms: u64,
     /// Whose runtime it shows.
@@ -103,6 +105,7 @@ impl Default for Options {
             state: None,
             seed: [0; 32],
             keeps_seed: false,
+            state_blocks: limits::STATE_BLOCKS,
             chain_block_ms: 12_000,
             spec: Spec::V439,
         }
@@ -226,6 +229,7 @@ pub async fn start(options: Options, tasks: &Tasks, clock: Arc<dyn Clock>) -> Re
         block_ms: options.chain_block_ms,
         seed: options.seed,
         keeps_seed: options.keeps_seed,
+        state_blocks: options.state_blocks,
         beacon: true,
     };
     let chain = match &options.state {

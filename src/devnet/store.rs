@@ -23,15 +23,28 @@ struct Version {
 }
 
 /// Every readable version of every key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     keys: BTreeMap<Vec<u8>, Vec<Version>>,
     /// Which keys each block within the horizon changed, so that forgetting costs what writing did.
     changed: VecDeque<(u32, Vec<Vec<u8>>)>,
     oldest: u32,
+    /// How many blocks behind the newest the horizon lies.
+    keeps: u32,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::keeping(limits::STATE_BLOCKS)
+    }
 }
 
 impl Store {
+    /// An empty state that keeps this many blocks readable.
+    pub const fn keeping(blocks: u32) -> Self {
+        Self { keys: BTreeMap::new(), changed: VecDeque::new(), oldest: 0, keeps: blocks }
+    }
+
     /// The oldest block whose state can be read.
     pub const fn oldest(&self) -> u32 {
         self.oldest
@@ -67,7 +80,7 @@ impl Store {
             versions.push(Version { block, value: value.clone() });
         }
         self.changed.push_back((block, changes.keys().cloned().collect()));
-        self.oldest = self.oldest.max(block.saturating_sub(limits::STATE_BLOCKS));
+        self.oldest = self.oldest.max(block.saturating_sub(self.keeps));
         while self.changed.front().is_some_and(|(changed, _)| *changed <= self.oldest) {
             if let Some((_, keys)) = self.changed.pop_front() {
                 keys.iter().for_each(|key| self.forget(key));

@@ -40,7 +40,14 @@ pub const WALL_MS: u64 = 1_700_000_000_000;
 
 /// The configuration of most tests' chains: without a beacon, which would cost them most of their time.
 pub fn config() -> Config {
-    Config { finality_lag: 2, block_ms: 12_000, seed: [7; 32], keeps_seed: false, beacon: false }
+    Config {
+        finality_lag: 2,
+        block_ms: 12_000,
+        seed: [7; 32],
+        keeps_seed: false,
+        state_blocks: crate::devnet::limits::STATE_BLOCKS,
+        beacon: false,
+    }
 }
 
 /// A chain in memory.

@@ -29,6 +29,8 @@ mod sightings_tests;
 mod story;
 mod submissions;
 mod sweep;
+#[cfg(test)]
+pub mod testkit;
 mod vectors;
 
 use std::sync::{

@@ -3,42 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::{
-    Challenge, Challenges, IntakePolicy, Pipeline, Registered, RunPolicy, Seen, Sighted, Snapshot, points::Points,
-    sightings::first_of,
+    Challenges, IntakePolicy, Pipeline, Registered, Seen, Sighted, Snapshot, points::Points, sightings::first_of,
+    testkit,
 };
 use crate::{
     clock::SystemClock,
-    config::profile::{Incumbents, Opens},
     ids::{Digest, Hotkey, Priority},
-    score,
     store::{Options, Store},
 };
 
 const SLUG: &str = "models";
-
-fn challenge(intake: IntakePolicy) -> Challenge {
-    Challenge {
-        slug: SLUG.to_owned(),
-        share: 1.0,
-        profile_text: "slug = \"models\"\n".to_owned(),
-        steps: Vec::new(),
-        run: RunPolicy {
-            opens: Opens::Operator,
-            every_blocks: 1,
-            contestants_max: 1,
-            incumbents: Incumbents::None,
-            seed_delay_blocks: 0,
-            rounds_after_arrival: 0,
-            guarded: false,
-        },
-        intake,
-        rule: score::rule("reported").expect("it exists"),
-        rule_options: json!({}),
-    }
-}
 
 async fn pipeline(dir: &std::path::Path) -> Pipeline {
     pipeline_with(dir, false).await
@@ -52,7 +28,7 @@ async fn pipeline_with(dir: &std::path::Path, one_per_hotkey: bool) -> Pipeline 
         one_per_hotkey,
         ..IntakePolicy::default()
     };
-    let challenges = Challenges::from([(SLUG.to_owned(), Arc::new(challenge(intake)))]);
+    let challenges = Challenges::from([(SLUG.to_owned(), Arc::new(testkit::challenge(SLUG, intake)))]);
     Pipeline::open(store, SystemClock::shared(), challenges, Points::default()).await.expect("a pipeline")
 }
 

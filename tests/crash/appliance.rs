@@ -124,7 +124,8 @@ impl Place {
     /// Starts the chain, whose blocks come only when they are asked for. From then on the settings name it. Started
     /// again, it has the same address and goes on with the same blocks.
     pub fn start_devnet(&self) -> Devnet {
-        self.start_chain(&["devnet", "--manual", "--state", "dev.chain"])
+        // On a slow machine more blocks are made than usually keep their state, and a replay reads them all.
+        self.start_chain(&["devnet", "--manual", "--state", "dev.chain", "--state-blocks", "1000000"])
     }
 
     /// The same with blocks that come by themselves.

@@ -64,7 +64,16 @@ pub struct Node {
 
 impl Node {
     pub async fn new(seed: u8) -> Self {
-        let options = devnet::Options { blocks: Blocks::Manual, seed: [seed; 32], ..devnet::Options::default() };
+        Self::with(devnet::Options { seed: [seed; 32], ..devnet::Options::default() }).await
+    }
+
+    /// A node that keeps the state of so many blocks.
+    pub async fn keeping(seed: u8, state_blocks: u32) -> Self {
+        Self::with(devnet::Options { seed: [seed; 32], state_blocks, ..devnet::Options::default() }).await
+    }
+
+    async fn with(options: devnet::Options) -> Self {
+        let options = devnet::Options { blocks: Blocks::Manual, ..options };
         let tasks = Tasks::new();
         let handle = devnet::start(options, &tasks, SystemClock::shared()).await.expect("it starts");
         let node = Self { handle, tasks };

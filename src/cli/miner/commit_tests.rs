@@ -3,12 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use serde_json::{Value as Json, json};
-use subxt_rpcs::{RpcClient, client::RpcParams};
 
 use super::{Commit, Means, Seals, Step, commit, is_paid, pay::pay};
 use crate::{
     actors::Tasks,
-    chain::{self, BlockName, Call, Client, Field, Keypair, Sealed},
+    chain::{self, BlockName, Call, Client, Field, Keypair, Sealed, testkit},
     clock::SystemClock,
     devnet::{self, Blocks},
     fault::Fault,
@@ -44,10 +43,7 @@ impl Net {
     }
 
     pub(super) async fn control(&self, method: &str, params: Json) -> Json {
-        let mut given = RpcParams::new();
-        params.as_array().unwrap().iter().for_each(|param| given.push(param).unwrap());
-        let rpc = RpcClient::from_url(self.handle.url()).await.unwrap();
-        rpc.request(method, given).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+        testkit::control(&self.handle.url(), method, params).await
     }
 
     /// The act, while blocks are made.

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use subxt_rpcs::{RpcClient, client::RpcParams};
 use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    chain::{self, BlockName, Call, PaymentName},
+    chain::{self, BlockName, Call, PaymentName, testkit},
     devnet::{self, Blocks},
     intake::Fee,
 };
@@ -41,10 +40,7 @@ impl Toll {
     }
 
     async fn control(&self, method: &str, params: Json) -> Json {
-        let mut given = RpcParams::new();
-        params.as_array().expect("a list").iter().for_each(|param| given.push(param).expect("JSON"));
-        let rpc = RpcClient::from_url(self.node.url()).await.expect("connected");
-        rpc.request(method, given).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+        testkit::control(&self.node.url(), method, params).await
     }
 
     /// A transfer in a final block.
