@@ -75,6 +75,7 @@ pub const CODES: &[Code] = &[
     hidden::REVEAL_MISSED,
     hidden::NEVER_REVEALED,
     hidden::NOT_SEALABLE,
+    hidden::BEACON_DIFFERS,
 ];
 
 /// What setting weights can fail at.

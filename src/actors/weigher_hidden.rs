@@ -53,6 +53,14 @@ pub(super) const NOT_SEALABLE: Code = Code::new(
     "set `weights.commit` to \"hash\", or `network.beacon` to the beacon that the chain uses",
 );
 
+/// The chain would never open what is sealed.
+pub(super) const BEACON_DIFFERS: Code = Code::new(
+    Class::Operator,
+    "weights_beacon_differs",
+    "the chain opens sealed weights with another beacon than the configured one",
+    "set `network.beacon` to \"chain\", or name the network that you mean; nothing was sent",
+);
+
 impl Weigher {
     /// The call that sets or commits these weights, and what must be known of it later.
     pub(super) async fn call_for(&self, ground: &Ground, vector: &Vector) -> Result<(Call, Sending), Error> {
@@ -96,14 +104,16 @@ impl Weigher {
             .schedule()
             .reveal_block(best.number, rules.reveal_period_epochs)
             .ok_or_else(|| Error::Refused(never_revealed(&rules)))?;
-        let (beacon, now_ms, block_ms) = match self.policy.beacon {
-            Beacon::Chain => {
-                let (now_ms, block_ms) = self.client.pace_ms(&best).await?;
-                (self.client.beacon(best.hash).await?, now_ms, block_ms)
+        let beacon = self.client.beacon(best.hash).await?;
+        let (now_ms, block_ms) = match self.policy.beacon {
+            Beacon::Chain => self.client.pace_ms(&best).await?,
+            // What is sealed for one beacon is never opened by another: the chain would drop it without a word.
+            Beacon::Quicknet if beacon != timelock::Beacon::quicknet() => {
+                return Err(Error::Refused(beacon_differs(&beacon)));
             }
             Beacon::Quicknet => {
                 let now_ms = u64::try_from(self.pipeline.clock().now_ms()).unwrap_or_default();
-                (timelock::Beacon::quicknet(), now_ms, self.client.slot_ms(best.hash).await?)
+                (now_ms, self.client.slot_ms(best.hash).await?)
             }
         };
         let round = beacon.round_for_weights(now_ms, best.number, reveal_block, block_ms);
@@ -295,6 +305,13 @@ fn is_of(commit: &OpenCommit, sending: &Sending) -> bool {
 /// The epoch of the reveal is still to come, if any comes.
 fn waits(rules: &WeightRules) -> Result<bool, Error> {
     if rules.tempo_blocks == 0 { Err(Error::Refused(never_revealed(rules))) } else { Ok(false) }
+}
+
+fn beacon_differs(chains: &timelock::Beacon) -> Fault {
+    let (key, period_s, genesis_s) = (hex::encode(&chains.key()[..8]), chains.period_s(), chains.genesis_s());
+    BEACON_DIFFERS.because(format!(
+        "`network.beacon` means quicknet; the chain names the key {key}…, every {period_s} s since {genesis_s}"
+    ))
 }
 
 fn never_revealed(rules: &WeightRules) -> Fault {

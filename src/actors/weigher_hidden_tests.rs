@@ -11,7 +11,10 @@ use super::{
     *,
 };
 use crate::{
-    chain::timelock::{self, OVERHEAD_BYTES, WEIGHTS_BYTES_MAX},
+    chain::{
+        testkit::default_entry,
+        timelock::{self, OVERHEAD_BYTES, WEIGHTS_BYTES_MAX},
+    },
     clock::SystemClock,
     devnet,
     pipeline::points::Points,
@@ -52,6 +55,12 @@ impl Scene {
     /// How many extrinsics of the validator are in blocks.
     async fn included(&self) -> u32 {
         self.client.next_nonce(&key("//Bob").account()).await.unwrap()
+    }
+
+    /// What the status tells of dropped weights: mechanism, vector, and how often.
+    async fn alarms(&self) -> Vec<(u8, i64, u64)> {
+        let dropped = self.pipeline.store().db().read(|conn| crate::pipeline::dropped_weights(conn)).await.unwrap();
+        dropped.into_iter().map(|one| (one.mechanism, one.vector, one.times)).collect()
     }
 
     async fn epoch(&self) -> u64 {
@@ -151,12 +160,16 @@ async fn what_the_chain_drops_without_a_word_is_told_and_set_again_after_the_rat
     let dropped = scene.stored(1).await;
     assert!(dropped.detail.as_ref().unwrap().contains("weights_reveal_dropped"), "{dropped:?}");
     assert_eq!(scene.refused().await.as_deref(), Some("weights_reveal_dropped"), "it is told until the next one");
+    assert_eq!(scene.alarms().await, [(0, 1, 1)]);
     assert!(!scene.look().await.unwrap(), "the rate limit holds");
+    scene.until(&["dropped", "committed"]).await;
+    assert_eq!((scene.refused().await, scene.alarms().await), (None, vec![(0, 1, 1)]), "decided is not confirmed");
     scene.until(&["dropped", "confirmed"]).await;
     let second = scene.stored(2).await;
     let apart = second.commit_block.unwrap() - dropped.commit_block.unwrap();
     assert!(apart > limit, "{apart} blocks apart");
     assert_eq!((scene.refused().await, scene.set_by_bob().await.get(&CHARLIE)), (None, Some(&u16::MAX)));
+    assert_eq!(scene.alarms().await, [], "later ones of that mechanism stand");
     scene.end().await;
 }
 
@@ -446,9 +459,26 @@ async fn a_reveal_several_epochs_later_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sealed_for_another_beacon_goes_by_our_clock_and_is_dropped() {
+async fn a_beacon_that_is_not_the_chains_is_refused_before_anything_is_sealed() {
     let mut scene = hiding_subnet(Hiding::Auto).await;
     scene.policy.beacon = Beacon::Quicknet;
+    assert!(scene.look().await.is_err());
+    assert_eq!(scene.refused().await.as_deref(), Some("weights_beacon_differs"));
+    assert_eq!((scene.states().await.len(), scene.included().await), (0, 0), "nothing was decided, nothing sent");
+    scene.policy.beacon = Beacon::Chain;
+    scene.until(&["confirmed"]).await;
+    assert_eq!(scene.refused().await, None);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_for_quicknet_goes_by_our_clock_and_is_dropped_without_its_pulse() {
+    let mut scene = hiding_subnet(Hiding::Auto).await;
+    scene.policy.beacon = Beacon::Quicknet;
+    // The chain's own word, where it says nothing else: quicknet.
+    let (key, value) = default_entry(&scene.client, "Drand", "BeaconConfig").await;
+    scene.control("dev_setStorage", json!([key, value])).await;
+    scene.blocks(3).await;
     let now_s = || u64::try_from(scene.pipeline.clock().now_ms()).unwrap() / 1000;
     let before_s = now_s();
     scene.look().await.unwrap();

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     fault::Fault,
     ids::Hotkey,
+    pipeline::DroppedWeights,
     server::{
         client::Client,
         views::{Filter, Status, Submission, WeightsRefused},
@@ -107,6 +108,13 @@ fn in_words(status: &Status) -> String {
         lines.push(format!(
             "run {} of {}: {}, {} contestants, {done} of {total} jobs at {}",
             run.number, run.challenge, run.state, run.contestants, run.stage_name
+        ));
+    }
+    for dropped in &status.weights_dropped {
+        let DroppedWeights { mechanism, block, detail, times, .. } = dropped;
+        lines.push(format!(
+            "weights of mechanism {mechanism} came to nothing, {times} times since the last that were confirmed, the last \
+             decided at block {block}: {detail}"
         ));
     }
     if let Some(refused) = &status.weights_refused {

@@ -55,7 +55,7 @@ pub use payments::Payment;
 pub use plans::{Claim, REPLICA_LEASE_MS, Taken};
 use points::{Point, Points};
 pub use ranker::{Registered, Snapshot, Stored, newest as newest_ranking};
-pub use reveals::LETTER as REVEAL_LETTER;
+pub use reveals::{DroppedWeights, LETTER as REVEAL_LETTER, dropped_weights};
 pub use runs::Due;
 pub use sightings::{Gap, Sighted, SightedCount, first_of, gaps_of, owner_in};
 pub use story::{AttemptLine, Story, VerdictLine};

@@ -3,7 +3,8 @@
 //! Owns what is recorded between a vector's commit and its end, and the letters that reveal it. Refuses to speak to the
 //! chain, as its neighbour `vectors` does. The weight setter, an actor, tells it what the chain holds.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
@@ -107,8 +108,8 @@ impl Pipeline {
             .await
     }
 
-    /// Ends a hidden vector that was committed and did not come to stand: told like a refusal, until the next one is
-    /// decided.
+    /// Ends a hidden vector that was committed and did not come to stand. It is told like a refusal until the next one
+    /// is decided, and by [`dropped_weights`] until a later one of its mechanism stands.
     ///
     /// # Errors
     /// When the store fails.
@@ -131,4 +132,45 @@ impl Pipeline {
             })
             .await
     }
+}
+
+/// Hidden weights that came to nothing, with none of their mechanism confirmed since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedWeights {
+    /// The mechanism.
+    pub mechanism: u8,
+    /// The last vector that was dropped.
+    pub vector: i64,
+    /// The block of its decision.
+    pub block: u64,
+    /// Why, as far as it is known.
+    pub detail: String,
+    /// How many were dropped since the last that was confirmed.
+    pub times: u64,
+}
+
+/// What was dropped and not made good since, by mechanism. It needs no book of its own: the vectors say it.
+///
+/// # Errors
+/// When the store fails.
+pub fn dropped_weights(conn: &Connection) -> Result<Vec<DroppedWeights>, Error> {
+    // The columns beside max(id) are those of its row.
+    let mut statement = conn.prepare_cached(
+        "SELECT json_extract(sending, '$.mechanism') AS mechanism, max(id), block, coalesce(detail, ''), count(*)
+         FROM vectors AS dropped
+         WHERE state = 'dropped' AND id > coalesce(
+             (SELECT max(id) FROM vectors WHERE state = 'confirmed' AND netuid = dropped.netuid
+               AND json_extract(sending, '$.mechanism') = json_extract(dropped.sending, '$.mechanism')), 0)
+         GROUP BY netuid, mechanism ORDER BY netuid, mechanism",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(DroppedWeights {
+            mechanism: row.get(0)?,
+            vector: row.get(1)?,
+            block: row.get(2)?,
+            detail: row.get(3)?,
+            times: row.get(4)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

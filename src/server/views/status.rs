@@ -16,7 +16,7 @@ use crate::{
     fault::Fault,
     ids::Digest,
     intake::{ChainFacts, ChainTrouble},
-    pipeline::{Challenges, Error, Gap, life, scheduler::Scheduler},
+    pipeline::{Challenges, DroppedWeights, Error, Gap, dropped_weights, life, scheduler::Scheduler},
     store::events,
 };
 
@@ -61,6 +61,9 @@ pub struct Status {
     pub vector: Option<Vector>,
     /// Why weights cannot be set; `None` when nothing stands in the way.
     pub weights_refused: Option<WeightsRefused>,
+    /// Hidden weights that came to nothing, until later ones of their mechanism are confirmed.
+    #[serde(default)]
+    pub weights_dropped: Vec<DroppedWeights>,
     /// Blocks of the chain that could not be read.
     pub gap_blocks: u64,
     /// Which ones, the first of them.
@@ -235,6 +238,7 @@ pub(in crate::server) fn status(conn: &Connection, sources: Sources<'_>) -> Resu
         runs: open_runs(conn, sources.challenges, OPEN_RUNS_MAX)?,
         vector: vectors(conn, newest)?.items.pop(),
         weights_refused: weights_refused(conn)?,
+        weights_dropped: dropped_weights(conn)?,
         gap_blocks: number("SELECT coalesce(sum(to_block - from_block + 1), 0) FROM gaps")?,
         gaps: gaps(conn)?,
         refusals: number("SELECT count(*) FROM refusals")?,
