@@ -113,10 +113,12 @@ items! {
     MaxDifficulty = "SubtensorModule" "MaxDifficulty";
     AdjustmentInterval = "SubtensorModule" "AdjustmentInterval";
     AdjustmentAlpha = "SubtensorModule" "AdjustmentAlpha";
+    BondsPenalty = "SubtensorModule" "BondsPenalty";
     BondsMovingAverage = "SubtensorModule" "BondsMovingAverage";
     ScalingLawPower = "SubtensorModule" "ScalingLawPower";
     ServingRateLimit = "SubtensorModule" "ServingRateLimit";
     ActivityCutoffFactor = "SubtensorModule" "ActivityCutoffFactorMilli";
+    SubnetOwnerCut = "SubtensorModule" "SubnetOwnerCut";
     OwnerCutEnabled = "SubtensorModule" "OwnerCutEnabled";
     OwnerCutAutoLock = "SubtensorModule" "OwnerCutAutoLockEnabled";
     MinChildkeyTake = "SubtensorModule" "MinChildkeyTake";

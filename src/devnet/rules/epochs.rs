@@ -1,8 +1,8 @@
 //! Epochs: when a subnet's runs, and what it leaves in the per-neuron vectors.
 //!
-//! Owns the schedule by state, exactly as the chain keeps it, and an approximation of the consensus: permits, masks,
-//! median, clipping, incentive and dividends follow the chain's steps in floating point, bonds have no memory between
-//! epochs, and emission is computed but not credited to anybody. Refuses to know calls. Block start uses it.
+//! Owns the schedule by state, exactly as the chain keeps it, and the consensus: permits, masks, median, clipping,
+//! incentive, bonds and dividends follow the chain's steps, in floating point where the chain has fixed point, and
+//! without liquid alpha. Emission is computed and not credited to anybody. Refuses to know calls. Block start uses it.
 
 use super::{World, commit_reveal, opening, registration, subnets, timelock, weights::storage_index};
 use crate::{
@@ -114,7 +114,10 @@ fn finish(world: &mut World<'_>, netuid: u16) {
 #[derive(Debug, Clone)]
 struct Neuron {
     hotkey: [u8; 32],
+    /// The part of the stake that decides: its own among that of all who are active and permitted.
     stake: f64,
+    /// What it has, whether it is active or not.
+    whole_stake: f64,
     active: bool,
     /// Whether it may validate in this epoch.
     permit: bool,
@@ -134,14 +137,54 @@ fn run(world: &mut World<'_>, netuid: u16) {
     for mecid in (0..subnets::mechanisms(&world.state, netuid)).rev() {
         let mut neurons = load(world, netuid, mecid);
         normalise_stake(&mut neurons);
-        let outcome = consensus(&neurons, kappa(&world.state, netuid));
+        let terms = Terms::of(&world.state, netuid, storage_index(netuid, mecid), world.now(), &neurons);
+        let outcome = consensus(&neurons, &terms);
         store(world, netuid, mecid, &neurons, &outcome);
     }
 }
 
-fn kappa(state: &State<'_>, netuid: u16) -> f64 {
-    let kappa: u16 = state.get(Item::Kappa, key![netuid]);
-    f64::from(kappa) / f64::from(u16::MAX)
+/// What the consensus of a subnet goes by besides its neurons.
+struct Terms {
+    kappa: f64,
+    /// Whether bonds are a validator's own, to be weighed by its stake only when dividends are paid.
+    yuma3: bool,
+    /// How much of the new bonds an epoch takes on.
+    alpha: f64,
+    /// How much of what is above the consensus earns no bonds.
+    penalty: f64,
+    /// The bonds of the last epoch, none of them on who came since.
+    bonds: Vec<Vec<f64>>,
+}
+
+impl Terms {
+    fn of(state: &State<'_>, netuid: u16, index: u16, now: u64, neurons: &[Neuron]) -> Self {
+        let part = |value: u16| f64::from(value) / f64::from(u16::MAX);
+        let average: u64 = state.get(Item::BondsMovingAverage, key![netuid]);
+        #[expect(clippy::cast_precision_loss, reason = "a number of millionths")]
+        let alpha = 1.0 - average as f64 / 1e6;
+        let (last_step, tempo): (u64, u16) =
+            (state.get(Item::LastStepBlock, key![netuid]), state.get(Item::Tempo, key![netuid]));
+        let since = if last_step == 0 { now.saturating_sub(tempo.into()) } else { last_step.saturating_add(1) };
+        let mut bonds = Vec::new();
+        for uid in (0_u16..).take(neurons.len()) {
+            let mut row = vec![0.0; neurons.len()];
+            let stored: Vec<(u16, u16)> = state.get(Item::Bonds, key![index, uid]);
+            for (to, bond) in stored {
+                let is_old = neurons.get(usize::from(to)).is_some_and(|target| since > target.registered);
+                if is_old {
+                    row[usize::from(to)] = part(bond);
+                }
+            }
+            bonds.push(row);
+        }
+        Self {
+            kappa: part(state.get(Item::Kappa, key![netuid])),
+            yuma3: state.get(Item::Yuma3, key![netuid]),
+            alpha,
+            penalty: part(state.get(Item::BondsPenalty, key![netuid])),
+            bonds,
+        }
+    }
 }
 
 /// Reads the neurons and their weights, masked as the chain masks them.
@@ -162,6 +205,7 @@ fn load(world: &World<'_>, netuid: u16, mecid: u8) -> Vec<Neuron> {
         neurons.push(Neuron {
             hotkey,
             stake,
+            whole_stake: stake,
             active: last_update.saturating_add(cutoff) >= world.now(),
             permit: owner || permits.get(usize::from(uid)).copied().unwrap_or(false),
             next_permit: owner,
@@ -184,7 +228,8 @@ fn load(world: &World<'_>, netuid: u16, mecid: u8) -> Vec<Neuron> {
 fn give_permits(state: &State<'_>, netuid: u16, neurons: &mut [Neuron]) {
     let most: u16 = state.get(Item::MaxAllowedValidators, key![netuid]);
     let mut order: Vec<usize> = (0..neurons.len()).filter(|uid| neurons[*uid].stake > 0.0).collect();
-    order.sort_by(|left, right| neurons[*right].stake.total_cmp(&neurons[*left].stake).then(left.cmp(right)));
+    // Of two equal ones the chain takes the later one.
+    order.sort_by(|left, right| neurons[*right].stake.total_cmp(&neurons[*left].stake).then(right.cmp(left)));
     for uid in order.into_iter().take(usize::from(most)) {
         neurons[uid].next_permit = true;
     }
@@ -237,6 +282,21 @@ fn normalise(values: &mut [f64]) {
     }
 }
 
+/// Makes every column of a matrix sum to 1, or leaves it empty.
+fn normalise_columns(rows: &mut [Vec<f64>]) {
+    divide_columns(rows, |column, value| column + value);
+}
+
+/// Divides every column by what its values fold to.
+fn divide_columns(rows: &mut [Vec<f64>], fold: impl Fn(f64, f64) -> f64) {
+    for uid in 0..rows.len() {
+        let by = rows.iter().fold(0.0, |so_far, row| fold(so_far, row[uid]));
+        if by > 0.0 {
+            rows.iter_mut().for_each(|row| row[uid] /= by);
+        }
+    }
+}
+
 /// Only active, permitted neurons count.
 fn normalise_stake(neurons: &mut [Neuron]) {
     let counted = |neuron: &Neuron| if neuron.active && neuron.permit { neuron.stake } else { 0.0 };
@@ -257,9 +317,9 @@ struct Outcome {
 }
 
 /// Median, clipping, ranks, bonds and dividends.
-fn consensus(neurons: &[Neuron], kappa: f64) -> Outcome {
+fn consensus(neurons: &[Neuron], terms: &Terms) -> Outcome {
     let count = neurons.len();
-    let consensus: Vec<f64> = (0..count).map(|uid| weighted_median(neurons, uid, kappa)).collect();
+    let consensus: Vec<f64> = (0..count).map(|uid| weighted_median(neurons, uid, terms.kappa)).collect();
     let clipped: Vec<Vec<f64>> = neurons
         .iter()
         .map(|neuron| neuron.row.iter().zip(&consensus).map(|(weight, limit)| weight.min(*limit)).collect())
@@ -267,20 +327,49 @@ fn consensus(neurons: &[Neuron], kappa: f64) -> Outcome {
     let stakes: Vec<f64> = neurons.iter().map(|neuron| neuron.stake).collect();
     let column = |uid: usize| -> f64 { stakes.iter().zip(&clipped).map(|(stake, row)| stake * row[uid]).sum() };
     let ranks: Vec<f64> = (0..count).map(column).collect();
-    let mut incentive = ranks.clone();
+    let mut incentive = ranks;
     normalise(&mut incentive);
-    // The share of a column that a validator holds.
-    let share = |stake: f64, weight: f64, rank: f64| if rank > 0.0 { stake * weight / rank } else { 0.0 };
-    let bonds: Vec<Vec<f64>> = stakes
-        .iter()
-        .zip(&clipped)
-        .map(|(stake, row)| row.iter().zip(&ranks).map(|(weight, rank)| share(*stake, *weight, *rank)).collect())
-        .collect();
-    let earned = |row: &Vec<f64>| row.iter().zip(&incentive).map(|(bond, incentive)| bond * incentive).sum();
-    let mut dividends: Vec<f64> = bonds.iter().map(earned).collect();
-    normalise(&mut dividends);
+    let (bonds, dividends) = bonds_and_dividends(neurons, terms, &clipped, &incentive);
     let trust = clipped.iter().map(|row| row.iter().sum()).collect();
     Outcome { consensus, incentive, dividends, trust, bonds }
+}
+
+/// The bonds that go on from the last epoch's, as they are stored, and what they earn.
+fn bonds_and_dividends(
+    neurons: &[Neuron],
+    terms: &Terms,
+    clipped: &[Vec<f64>],
+    incentive: &[f64],
+) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let (mut new, mut old) = (Vec::new(), terms.bonds.clone());
+    for (neuron, clipped) in neurons.iter().zip(clipped) {
+        let between = |(weight, clipped): (&f64, &f64)| weight + (clipped - weight) * terms.penalty;
+        let by = if terms.yuma3 { 1.0 } else { neuron.stake };
+        new.push(neuron.row.iter().zip(clipped).map(|pair| between(pair) * by).collect::<Vec<f64>>());
+    }
+    if !terms.yuma3 {
+        normalise_columns(&mut old);
+        normalise_columns(&mut new);
+    }
+    let mut bonds: Vec<Vec<f64>> = new
+        .iter()
+        .zip(&old)
+        .map(|(new, old)| new.iter().zip(old).map(|(new, old)| terms.alpha * new + (1.0 - terms.alpha) * old).collect())
+        .collect();
+    let mut shares = bonds.clone();
+    normalise_columns(&mut shares);
+    let earned = |row: &Vec<f64>| -> f64 { row.iter().zip(incentive).map(|(bond, incentive)| bond * incentive).sum() };
+    let mut dividends: Vec<f64> = shares
+        .iter()
+        .zip(neurons)
+        .map(|(row, neuron)| earned(row) * if terms.yuma3 { neuron.stake } else { 1.0 })
+        .collect();
+    normalise(&mut dividends);
+    if !terms.yuma3 {
+        divide_columns(&mut shares, f64::max);
+        bonds = shares;
+    }
+    (bonds, dividends)
 }
 
 /// The largest weight that at least `kappa` of the stake gives a neuron.
@@ -291,7 +380,7 @@ fn weighted_median(neurons: &[Neuron], uid: usize, kappa: f64) -> f64 {
     let mut sum = 0.0;
     for (weight, stake) in votes {
         sum += stake;
-        if sum > kappa {
+        if sum >= kappa {
             return weight;
         }
     }
@@ -303,8 +392,10 @@ fn store(world: &mut World<'_>, netuid: u16, mecid: u8, neurons: &[Neuron], outc
     let index = storage_index(netuid, mecid);
     let state = &mut world.state;
     state.put(Item::Incentive, key![index], &proportions(&outcome.incentive));
-    for (uid, row) in (0_u16..).zip(&outcome.bonds) {
-        let bonds: Vec<(u16, u16)> = (0_u16..).zip(proportions(row)).filter(|(_, bond)| *bond > 0).collect();
+    for ((uid, row), neuron) in (0_u16..).zip(&outcome.bonds).zip(neurons) {
+        // Only who may validate on has bonds.
+        let kept = neuron.next_permit.then(|| proportions(row)).unwrap_or_default();
+        let bonds: Vec<(u16, u16)> = (0_u16..).zip(kept).filter(|(_, bond)| *bond > 0).collect();
         let had_bonds = state.has(Item::Bonds, key![index, uid]);
         if !bonds.is_empty() || had_bonds {
             state.put(Item::Bonds, key![index, uid], &bonds);
@@ -322,20 +413,32 @@ fn store(world: &mut World<'_>, netuid: u16, mecid: u8, neurons: &[Neuron], outc
         key![netuid],
         &neurons.iter().map(|neuron| neuron.next_permit).collect::<Vec<_>>(),
     );
-    let emission = emission(state, netuid, outcome);
+    let emission = emission(state, netuid, neurons, outcome);
     state.put(Item::Emission, key![netuid], &emission);
 }
 
-/// An epoch's alpha: less the owner's cut, half of the rest to each side.
-fn emission(state: &State<'_>, netuid: u16, outcome: &Outcome) -> Vec<u64> {
-    const SHARE_OF_EACH_SIDE: f64 = 0.41;
+/// The alpha of the blocks since the last epoch, less the owner's cut, by incentive and dividends; by stake, where
+/// nobody earned anything.
+fn emission(state: &State<'_>, netuid: u16, neurons: &[Neuron], outcome: &Outcome) -> Vec<u64> {
+    let cut: u16 = state.get(Item::SubnetOwnerCut, &[]);
+    let takes_cut: bool = state.get(Item::OwnerCutEnabled, key![netuid]);
+    let left = if takes_cut { 1.0 - f64::from(cut) / f64::from(u16::MAX) } else { 1.0 };
     let per_block: u64 = state.get(Item::AlphaOutEmission, key![netuid]);
-    let tempo: u16 = state.get(Item::Tempo, key![netuid]);
-    #[expect(clippy::cast_precision_loss, reason = "an approximation, as the module says")]
-    let side = per_block.saturating_mul(u64::from(tempo)) as f64 * SHARE_OF_EACH_SIDE;
-    let parts = outcome.incentive.iter().zip(&outcome.dividends);
+    let blocks: u64 = state.get(Item::BlocksSinceLastStep, key![netuid]);
+    #[expect(clippy::cast_precision_loss, reason = "floating point, as the module says")]
+    let alpha = per_block.saturating_mul(blocks) as f64 * left;
+    let mut parts: Vec<f64> =
+        outcome.incentive.iter().zip(&outcome.dividends).map(|(one, other)| one + other).collect();
+    if parts.iter().sum::<f64>() <= 0.0 {
+        // Whoever is active and permitted, or everybody where nobody is.
+        parts = neurons.iter().map(|neuron| neuron.stake).collect();
+        if parts.iter().sum::<f64>() <= 0.0 {
+            parts = neurons.iter().map(|neuron| neuron.whole_stake).collect();
+        }
+    }
+    normalise(&mut parts);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a positive amount")]
-    parts.map(|(incentive, dividend)| ((incentive + dividend) * side) as u64).collect()
+    parts.iter().map(|part| (part * alpha) as u64).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of u16")]
@@ -351,6 +454,7 @@ mod tests {
         Neuron {
             hotkey: [0; 32],
             stake,
+            whole_stake: stake,
             active: true,
             permit: stake > 0.0,
             next_permit: stake > 0.0,
@@ -362,15 +466,47 @@ mod tests {
         }
     }
 
+    fn terms(yuma3: bool, bonds: &[&[f64]]) -> Terms {
+        Terms { kappa: 0.5, yuma3, alpha: 0.1, penalty: 0.0, bonds: bonds.iter().map(|row| row.to_vec()).collect() }
+    }
+
+    const NONE: &[&[f64]] = &[&[0.0; 3], &[0.0; 3], &[0.0; 3]];
+
     #[test]
     fn one_validator_decides_and_a_minority_is_clipped() {
-        let alone = [neuron(1.0, &[0.0, 0.25, 0.75]), neuron(0.0, &[0.0; 3]), neuron(0.0, &[0.0; 3])];
-        let outcome = consensus(&alone, 0.5);
-        assert_eq!(proportions(&outcome.incentive), [0, 16_383, 49_151]);
-        assert_eq!(proportions(&outcome.dividends), [u16::MAX, 0, 0]);
-        let split = [neuron(0.7, &[0.0, 0.0, 1.0]), neuron(0.3, &[1.0, 0.0, 0.0]), neuron(0.0, &[0.0; 3])];
-        let outcome = consensus(&split, 0.5);
-        assert_eq!(proportions(&outcome.incentive), [0, 0, u16::MAX]);
-        assert_eq!(proportions(&outcome.dividends), [u16::MAX, 0, 0]);
+        for yuma3 in [false, true] {
+            let alone = [neuron(1.0, &[0.0, 0.25, 0.75]), neuron(0.0, &[0.0; 3]), neuron(0.0, &[0.0; 3])];
+            let outcome = consensus(&alone, &terms(yuma3, NONE));
+            assert_eq!(proportions(&outcome.incentive), [0, 16_383, 49_151]);
+            assert_eq!(proportions(&outcome.dividends), [u16::MAX, 0, 0]);
+            let split = [neuron(0.7, &[0.0, 0.0, 1.0]), neuron(0.3, &[1.0, 0.0, 0.0]), neuron(0.0, &[0.0; 3])];
+            let outcome = consensus(&split, &terms(yuma3, NONE));
+            assert_eq!(proportions(&outcome.incentive), [0, 0, u16::MAX]);
+            assert_eq!(proportions(&outcome.dividends), [u16::MAX, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn bonds_grow_by_a_part_of_each_epoch_and_are_earned_with() {
+        // Two validators of one mind, of whom the first has had bonds for long.
+        let both = [neuron(0.5, &[0.0, 0.0, 1.0]), neuron(0.5, &[0.0, 0.0, 1.0]), neuron(0.0, &[0.0; 3])];
+        let before: &[&[f64]] = &[&[0.0, 0.0, 0.4], &[0.0; 3], &[0.0; 3]];
+        let outcome = consensus(&both, &terms(true, before));
+        // 0.1 · 1 + 0.9 · 0.4, and 0.1 · 1.
+        assert!((outcome.bonds[0][2] - 0.46).abs() < 1e-12 && (outcome.bonds[1][2] - 0.1).abs() < 1e-12);
+        assert!((outcome.dividends[0] - 0.46 / 0.56).abs() < 1e-12, "{:?}", outcome.dividends);
+        // The older way: shares of a column, the largest of them stored as 1.
+        let outcome = consensus(&both, &terms(false, before));
+        let shares = (0.1 * 0.5 + 0.9, 0.1 * 0.5);
+        assert!((outcome.dividends[0] - shares.0).abs() < 1e-12 && (outcome.dividends[1] - shares.1).abs() < 1e-12);
+        assert!((outcome.bonds[0][2] - 1.0).abs() < 1e-12);
+        assert!((outcome.bonds[1][2] - shares.1 / shares.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_above_the_consensus_earns_bonds_unless_there_is_a_penalty() {
+        let split = [neuron(0.6, &[0.0, 0.5, 0.5]), neuron(0.4, &[0.0, 0.0, 1.0]), neuron(0.0, &[0.0; 3])];
+        let bond = |penalty| consensus(&split, &Terms { penalty, ..terms(true, NONE) }).bonds[1][2];
+        assert!((bond(0.0) - 0.1).abs() < 1e-12 && (bond(1.0) - 0.05).abs() < 1e-12);
     }
 }
