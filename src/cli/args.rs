@@ -109,6 +109,31 @@ impl Globals {
     }
 }
 
+impl Globals {
+    /// The same flags again, for a child of this program. Whether it answers in JSON is its own affair.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        [
+            ("--config", path(&self.config)),
+            ("--log", self.log.clone()),
+            ("--data-dir", self.data_dir.clone()),
+            ("--netuid", self.netuid.clone()),
+            ("--subtensor.network", self.network.clone()),
+            ("--subtensor.chain-endpoint", self.endpoint.clone()),
+            ("--wallet.name", self.wallet_name.clone()),
+            ("--wallet.hotkey", self.hotkey.clone()),
+            ("--wallet.path", self.wallet_path.clone()),
+            ("--password-file", path(&self.password_file)),
+            ("--api", self.api.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, value)| Some([flag.to_owned(), value?]))
+        .flatten()
+        .collect()
+    }
+}
+
 /// Arguments of `waag up`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
@@ -170,6 +195,8 @@ pub enum Verb {
     Commit(super::commit::Args),
     /// Miner: check, commit and upload an artifact
     Publish(super::publish::Args),
+    /// Miner: a console for publishing a model, step by step
+    On(super::on::Args),
     /// Who committed what on chain, and whether it counts
     Commitments(super::commitments::Args),
     /// What the appliance is doing, and your submissions there
@@ -221,6 +248,18 @@ mod tests {
                 assert_eq!(found, [(alias.key, "7")], "--{flag}");
             }
         }
+    }
+
+    #[test]
+    fn a_child_is_given_every_flag_but_the_form_of_its_answer() {
+        let mut line = vec!["waag".to_owned(), "status".to_owned()];
+        let command = Args::command();
+        for arg in command.get_arguments().filter(|arg| arg.is_global_set() && arg.get_action().takes_values()) {
+            line.extend([format!("--{}", arg.get_long().expect("it is a flag")), "7".to_owned()]);
+        }
+        let given = Args::try_parse_from(&line).unwrap().globals.flags();
+        let sorted = |flags: &[String]| flags.iter().cloned().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(sorted(&given), sorted(&line[2..]));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod init;
 mod logging;
 pub mod metagraph;
 pub mod miner;
+pub mod on;
 pub mod pack;
 pub mod password;
 mod play;
@@ -86,6 +87,7 @@ async fn dispatch(context: &Context, verb: Verb) -> Outcome {
         Verb::Commit(args) => commit::run(context, &args).await,
         Verb::Commitments(args) => commitments::run(context, &args).await,
         Verb::Publish(args) => publish::run(context, &args).await,
+        Verb::On(args) => on::run(context, &args).await,
         Verb::Status(args) => status::run(context, &args).await,
         Verb::Collect(args) => collect::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
@@ -115,6 +117,7 @@ fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
 /// A panic is a bug: say what to report, then stop at once, because nothing can be relied on any more.
 fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
+        on::close();
         exit::note(format_args!("{panic}"));
         exit::note(format_args!("{}", std::backtrace::Backtrace::force_capture()));
         exit::note(format_args!(

@@ -10,6 +10,7 @@ mod json;
 mod metagraph;
 mod miner;
 mod model;
+mod on;
 mod publish;
 mod verify;
 mod wallet;
