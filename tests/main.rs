@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod docs;
 mod fetch;
+mod fuzz;
 mod isolation;
 mod models;
 mod pipeline;

@@ -61,6 +61,9 @@ impl Spec {
     /// When the configuration cannot be read, in words.
     pub fn of(config: &[u8]) -> Result<Self, String> {
         let config = strict::read(config, BYTES_MAX)?;
+        if !config.is_object() {
+            return Err(format!("`{FILE}` is no object"));
+        }
         let architectures = match config.get("architectures") {
             None => None,
             Some(list) => Some(serde_json::from_value(list.clone()).map_err(|source| source.to_string())?),
@@ -177,6 +180,13 @@ mod tests {
             (GENESIS.replace("\"dropout\":0.1", "\"a\":[{\"b\":{\"auto_map\":1}}]"), "a[0].b.auto_map"),
         ] {
             assert_eq!(refusal(&config), format!("`{path}` is forbidden"));
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_of_what_is_no_configuration() {
+        for wrong in ["[]", "7", "null", "\"architectures\""] {
+            assert!(Spec::of(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 
