@@ -213,7 +213,7 @@ impl Pipeline {
         .execute(params![artifact.to_string(), id.0])?;
         let submission = submissions::load(tx, id)?;
         submissions::apply(tx, now_ms, &submission, Event::Matched, Because::note(json!({ "artifact": artifact })))?;
-        supersede_older(tx, now_ms, &submission)
+        supersede_between(tx, now_ms, &submission)
     }
 
     /// Joins an artifact to its commitment. The same artifact again changes nothing.
@@ -357,6 +357,23 @@ fn place_of(tx: &Transaction<'_>, seen: &Seen) -> Result<Priority, Error> {
     let Some(since_block) = since_block else { return Ok(seen.at) };
     let first = sightings::first_since(tx, &seen.challenge, &seen.hotkey, &seen.field, since_block)?;
     Ok(first.map_or(seen.at, |first| first.min(seen.at)))
+}
+
+/// Of what a hotkey has committed to and nobody has fetched yet, the eldest stays, because it may be what others copied,
+/// and the newest, which its owner wants; what is between them is withdrawn. What was found late has its old place.
+fn supersede_between(tx: &Transaction<'_>, now_ms: i64, one: &Submission) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT {} FROM submissions WHERE challenge = ?1 AND hotkey = ?2 AND stage = 0
+           AND status IN ('queued', 'retry') ORDER BY commit_block, commit_index, id",
+        Submission::COLUMNS
+    );
+    let waiting = submissions::select(tx, &sql, params![one.challenge, one.hotkey.to_string()])?;
+    let Some(newest) = waiting.last().map(|newest| newest.id) else { return Ok(()) };
+    for submission in waiting.iter().skip(1).filter(|submission| submission.id != newest) {
+        let because = Because::note(json!({ "by": newest }));
+        submissions::apply(tx, now_ms, submission, Event::Superseded, because)?;
+    }
+    Ok(())
 }
 
 /// A hotkey's newer artifact withdraws its older submissions that nothing was decided about. One in a run, ranked or

@@ -18,7 +18,7 @@ use crate::{
     engine::Contestant,
     fault::{Class, Fault},
     ids::SubmissionId,
-    stage::{Outcome, Owner, Scope, Work},
+    stage::{Outcome, Scope, Work},
     store::events,
 };
 
@@ -48,7 +48,8 @@ impl Pipeline {
 
     fn claim_in(&self, tx: &Transaction<'_>, now_ms: UnixMs) -> Result<Option<Attempt>, Error> {
         for challenge in self.challenges().values() {
-            for (stage, step) in challenge.steps.iter().enumerate() {
+            // The furthest first: what is nearly done gives back what it holds, such as its place on the disk.
+            for (stage, step) in challenge.steps.iter().enumerate().rev() {
                 if step.stage.scope() != Scope::Submission {
                     continue;
                 }
@@ -262,8 +263,7 @@ fn begin(
         run: None,
         contestants: vec![contestant],
         parts: sightings::parts_of(tx, &submission)?,
-        owner: Some(Owner { hotkey: submission.hotkey, coldkey: Some(submission.coldkey), at: submission.priority }),
-        first: peers::first_with(tx, &submission)?,
+        coldkey: Some(submission.coldkey),
         peers,
     };
     tx.prepare_cached("INSERT INTO attempts (submission, stage, started_ms, lease_until_ms) VALUES (?1, ?2, ?3, ?4)")?

@@ -3,19 +3,20 @@
 //! Owns who comes next, who has passed before, and what becomes of a younger one that its elder exposes. Refuses to
 //! compare anything: the stage does. Claims call it.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use serde_json::json;
 
 use super::{
     Error,
     life::{self, Event},
-    runs, sightings,
+    runs,
     submissions::{self, Because, Submission},
 };
 use crate::{
     clock::UnixMs,
+    fault::Fault,
     ids::{Priority, SubmissionId},
-    stage::{Exposed, Owner, Peer},
+    stage::{Exposed, Peer},
 };
 
 /// The submission that waits for an ordered stage and whose turn it is; `None` when none waits, or when its elders are
@@ -89,18 +90,6 @@ pub(super) fn passed(conn: &Connection, submission: &Submission, stage: &str) ->
     Ok(found)
 }
 
-/// Who was first with a submission's content, where commitments tell it in the open.
-pub(super) fn first_with(conn: &Connection, submission: &Submission) -> Result<Option<Owner>, Error> {
-    let Some(artifact) = submission.artifact else { return Ok(None) };
-    let Some((hotkey, at)) = sightings::owner_in(conn, &submission.challenge, &artifact)? else { return Ok(None) };
-    let coldkey: Option<String> = conn
-        .prepare_cached("SELECT coldkey FROM submissions WHERE hotkey = ?1 ORDER BY id LIMIT 1")?
-        .query_row([hotkey.to_string()], |row| row.get(0))
-        .optional()?;
-    let coldkey = coldkey.map(|text| submissions::parsed("coldkey", text)).transpose()?;
-    Ok(Some(Owner { hotkey, coldkey, at }))
-}
-
 /// Ends the peers that a submission has exposed, wherever they stand: its elders may come late, and a place that was
 /// won by a copy is given back. What is over already stays as it ended, and whoever is at work on one learns at the end
 /// that it is not wanted any more.
@@ -120,9 +109,27 @@ pub(super) fn reject_exposed(
         submissions::record_verdict(tx, now_ms, peer.id, None, stage, "reject", Some(fault), evidence)?;
         let because = Because { fault: Some(fault.clone()), due_ms: None, note: json!({ "exposed_by": elder.id }) };
         submissions::apply(tx, now_ms, &peer, Event::MinerFault, because)?;
-        if peer.status.is_finished() {
-            runs::mark_dirty(tx, &peer.challenge)?;
-        }
+        // A ranking that is being made may have seen it, wherever it stands.
+        runs::mark_dirty(tx, &peer.challenge)?;
+        judge_again(tx, now_ms, &peer, fault)?;
+    }
+    Ok(())
+}
+
+/// Whoever was rejected for the sake of one that was none's elder is looked at again.
+fn judge_again(tx: &Transaction<'_>, now_ms: UnixMs, exposed: &Submission, fault: &Fault) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT {} FROM submissions WHERE challenge = ?1 AND status = 'rejected' AND id <> ?2
+           AND json_extract(fault, '$.code') = ?3
+           AND ?4 = (SELECT json_extract(evidence, '$.duplicate_of_submission') FROM verdicts
+                     WHERE submission = submissions.id ORDER BY id DESC LIMIT 1)",
+        Submission::COLUMNS
+    );
+    let named = params![exposed.challenge, exposed.id.0, fault.code, exposed.id.to_string()];
+    for victim in submissions::select(tx, &sql, named)? {
+        tx.execute("DELETE FROM retries WHERE submission = ?1", [victim.id.0])?;
+        let because = Because::note(json!({ "elder_exposed": exposed.id }));
+        submissions::apply(tx, now_ms, &victim, Event::Rejudged, because)?;
     }
     Ok(())
 }

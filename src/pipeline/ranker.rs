@@ -235,7 +235,7 @@ fn find_due(
             entries.sort_by_key(|(submission, _)| (submission.priority, submission.id));
             entries
         }
-        None => entries_of_challenge(conn, challenge)?,
+        None => entries_of_challenge(conn, challenge, snapshot)?,
     };
     if let Some(previous) = &previous {
         entries.extend(fallen(conn, previous, &entries)?);
@@ -340,8 +340,13 @@ fn paid(conn: &Connection, challenge: &Challenge) -> Result<Vec<Submission>, Err
     submissions::select(conn, &sql, params![challenge.slug])
 }
 
-/// Everybody who passed the last stage, for a challenge that is ranked without a run.
-fn entries_of_challenge(conn: &Connection, challenge: &Challenge) -> Result<Vec<(Submission, Option<Fault>)>, Error> {
+/// Everybody who passed the last stage, for a challenge that is ranked without a run. Who lost and is not registered any
+/// more is left out: nobody could pay him, and there would be more of them for ever.
+fn entries_of_challenge(
+    conn: &Connection,
+    challenge: &Challenge,
+    snapshot: &Snapshot,
+) -> Result<Vec<(Submission, Option<Fault>)>, Error> {
     let last = challenge.steps.len().saturating_sub(1);
     let sql = format!(
         "SELECT {} FROM submissions WHERE challenge = ?1 AND (status IN ('ranked', 'lost')
@@ -352,7 +357,8 @@ fn entries_of_challenge(conn: &Connection, challenge: &Challenge) -> Result<Vec<
          ORDER BY priority_block, priority_index, id",
         Submission::COLUMNS
     );
-    let found = submissions::select(conn, &sql, params![challenge.slug, last])?;
+    let mut found = submissions::select(conn, &sql, params![challenge.slug, last])?;
+    found.retain(|submission| submission.status != Status::Lost || is_eligible(snapshot, submission));
     Ok(found.into_iter().map(|submission| (submission, None)).collect())
 }
 

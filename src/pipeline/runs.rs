@@ -533,8 +533,7 @@ fn work_of(tx: &Transaction<'_>, challenge: &Challenge, step: &Step, run: RunId)
         run: Some(facts(tx, run)?),
         contestants: contestants(tx, run)?,
         parts: BTreeMap::new(),
-        owner: None,
-        first: None,
+        coldkey: None,
         peers: Vec::new(),
     })
 }

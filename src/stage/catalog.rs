@@ -12,7 +12,7 @@ use super::{
     rollouts,
 };
 use crate::{
-    artifact::{self, fetch::Sources},
+    artifact,
     config::profile::{Catalog, Part, Profile},
     engine::{InProcess, compare, rollouts as play},
     fault::{Class, Code, Fault},
@@ -140,13 +140,8 @@ pub fn stages(profile: &Profile, parts: &Parts) -> Result<Vec<Arc<dyn Stage>>, F
 fn model_stages(profile: &Profile, parts: &Parts) -> Result<Vec<Arc<dyn Stage>>, Fault> {
     let refused = |why: String| PART_UNUSABLE.because(format!("profile `{}`: {why}", profile.slug));
     let options = artifact::model::Options::parse(&profile.artifact.options).map_err(refused)?;
-    let models = Models {
-        challenge: profile.slug.to_string(),
-        sources: Sources::new(options.source.clone(), parts.models.fetch, parts.models.credentials.clone()),
-        options,
-        bytes_max: profile.artifact.bytes_max,
-        parts: parts.models.clone(),
-    };
+    let slug = profile.slug.to_string();
+    let models = Models::new(slug, options, profile.artifact.bytes_max, parts.models.clone());
     let mut stages: Vec<Arc<dyn Stage>> = Vec::new();
     for entry in &profile.stages {
         stages.push(match entry.kind.as_str() {

@@ -166,8 +166,7 @@ mod tests {
             run: None,
             contestants: (1..=contestants).map(contestant).collect(),
             parts: BTreeMap::new(),
-            owner: None,
-            first: None,
+            coldkey: None,
             peers: Vec::new(),
         }
     }

@@ -65,26 +65,12 @@ pub struct Work {
     /// For one submission: what its commitment says, by the names of the profile's pattern. Empty for a sealed one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, String>,
-    /// For one submission: whose it is.
+    /// For one submission: who owned its hotkey when it committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Owner>,
-    /// For one submission that was committed to in the open: who was first with this content.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first: Option<Owner>,
+    pub coldkey: Option<Hotkey>,
     /// For a stage that takes submissions in order: those of its challenge that have passed it, the elders first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
-}
-
-/// Who committed, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The hotkey.
-    pub hotkey: Hotkey,
-    /// Who owned it, where that is known.
-    pub coldkey: Option<Hotkey>,
-    /// When it committed.
-    pub at: Priority,
 }
 
 /// Another submission of the challenge, which has passed the stage.

@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use serde_json::{Value, json};
@@ -47,6 +50,8 @@ pub struct Ground {
     pub shut: Shared,
     /// Those that send the beginning of what is asked for, and stay on the line.
     pub stalled: Shared,
+    /// How often one has.
+    pub stalls: Arc<AtomicUsize>,
     pub data: std::path::PathBuf,
     dir: tempfile::TempDir,
 }
@@ -98,11 +103,17 @@ pub fn sealed(dir: &Path) -> Digest {
 impl Ground {
     /// A ground whose profile has these options of `duplicates`, as in a table of TOML, and this base.
     pub async fn open(duplicates: &str, base: Option<&Model>) -> Self {
+        Self::with_disk(duplicates, base, 100_000_000).await
+    }
+
+    /// The same with so many bytes for models.
+    pub async fn with_disk(duplicates: &str, base: Option<&Model>, disk_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("www");
         let shut = Arc::new(Mutex::new(BTreeSet::new()));
         let stalled = Arc::new(Mutex::new(BTreeSet::new()));
-        let url = serve(&root, &shut, &stalled).await;
+        let stalls = Arc::new(AtomicUsize::new(0));
+        let url = serve(&root, &shut, &stalled, &stalls).await;
         let base = base.map_or_else(String::new, |base| {
             let folder = root.join("team/base");
             write(&folder, base, 1);
@@ -112,11 +123,11 @@ impl Ground {
         let data = dir.path().join("data");
         let store = Store::open(&data, Options::default()).await.unwrap();
         let clock = HandClock::at(1_000_000);
-        let challenge = assemble(&text, &store, &clock, &data);
+        let challenge = assemble(&text, &store, &clock, &data, disk_bytes);
         let challenges = BTreeMap::from([(challenge.slug.clone(), Arc::new(challenge))]);
         let shared: Arc<dyn Clock> = Arc::<HandClock>::clone(&clock);
         let pipeline = Pipeline::open(store, shared, challenges, Points::default()).await.unwrap();
-        Self { pipeline, clock, shut, stalled, data, dir }
+        Self { pipeline, clock, shut, stalled, stalls, data, dir }
     }
 
     pub fn folder(&self, repo: &str) -> std::path::PathBuf {
@@ -136,7 +147,12 @@ impl Ground {
 
     /// A miner commits to a published model; hotkeys of one ten belong to one coldkey.
     pub async fn commit(&self, miner: u8, block: u64, published: &Published) -> SubmissionId {
-        let (hotkey, coldkey) = (Hotkey([miner; 32]), Hotkey([200 + miner / 10; 32]));
+        self.commit_of(miner, 200 + miner / 10, block, published).await
+    }
+
+    /// The same for a coldkey of its own.
+    pub async fn commit_of(&self, miner: u8, owner: u8, block: u64, published: &Published) -> SubmissionId {
+        let (hotkey, coldkey) = (Hotkey([miner; 32]), Hotkey([owner; 32]));
         let field = format!("v1|{}|sha256:{}", published.repo, published.digest);
         let at = Priority { block, index: 1 };
         let parts = BTreeMap::from([
@@ -239,7 +255,7 @@ rule = "king"
     )
 }
 
-fn assemble(text: &str, store: &Store, clock: &Arc<HandClock>, data: &Path) -> Challenge {
+fn assemble(text: &str, store: &Store, clock: &Arc<HandClock>, data: &Path, disk_bytes: u64) -> Challenge {
     let profile = Profile::parse(text, "models.toml").unwrap_or_else(|error| panic!("{error}"));
     profile.check(&BuiltIn).unwrap_or_else(|error| panic!("{error}"));
     let shared: Arc<dyn Clock> = Arc::<HandClock>::clone(clock);
@@ -251,7 +267,7 @@ fn assemble(text: &str, store: &Store, clock: &Arc<HandClock>, data: &Path) -> C
         models: model::Parts {
             fetch: Limits { allow_private: true, silence_ms: 5_000, ..Limits::default() },
             credentials: None,
-            cache: ModelCache::open(data, Arc::<HandClock>::clone(clock) as Arc<dyn Clock>, Disk::new(100_000_000))
+            cache: ModelCache::open(data, Arc::<HandClock>::clone(clock) as Arc<dyn Clock>, Disk::new(disk_bytes))
                 .unwrap(),
             prints: model::Prints::new(store.clone(), shared, Key::new([7; 32])),
             passes: Arc::new(Semaphore::new(1)),
@@ -268,9 +284,9 @@ fn is_in(repos: &Shared, path: &str) -> bool {
 }
 
 /// Serves the files below a folder.
-async fn serve(root: &Path, shut: &Shared, stalled: &Shared) -> String {
+async fn serve(root: &Path, shut: &Shared, stalled: &Shared, stalls: &Arc<AtomicUsize>) -> String {
     fetch::with_tls();
-    let (root, shut, stalled) = (root.to_owned(), Arc::clone(shut), Arc::clone(stalled));
+    let (root, shut, stalled, stalls) = (root.to_owned(), Arc::clone(shut), Arc::clone(stalled), Arc::clone(stalls));
     let address = fetch::server(move |asked| {
         let path = asked.path.trim_start_matches('/');
         if is_in(&shut, path) {
@@ -279,6 +295,7 @@ async fn serve(root: &Path, shut: &Shared, stalled: &Shared) -> String {
         let Ok(bytes) = fs::read(root.join(path)) else { return Answer::of(404, "") };
         let answer = Answer::range(&bytes, asked.range);
         if is_in(&stalled, path) && answer.body.len() > STALLED_BYTES && asked.method == "GET" {
+            stalls.fetch_add(1, Ordering::SeqCst);
             return Answer { cut: Some(STALLED_BYTES), stalls: true, ..answer };
         }
         answer

@@ -4,7 +4,7 @@
 mod ground;
 mod whole;
 
-use std::fs;
+use std::{fs, sync::atomic::Ordering};
 
 use ground::Ground;
 use serde_json::json;
@@ -119,7 +119,7 @@ async fn who_was_first_with_a_digest_owns_it() {
     assert_eq!(ground.stand(early).await.0, "waiting");
     assert_eq!(ground.stand(own).await.0, "waiting");
     assert_eq!(ground.stand(late).await, ("rejected".to_owned(), "duplicate".to_owned(), 1));
-    assert_eq!(ground.evidence(late).await["reason"], "same_digest");
+    assert_eq!(ground.evidence(late).await["duplicate_of_submission"], json!(early));
 }
 
 #[tokio::test]
@@ -200,8 +200,7 @@ async fn a_source_that_stays_on_the_line_holds_nobody_for_longer_than_it_may() {
     let id = ground.commit(10, 100, &model).await;
     ground.stalled.lock().unwrap().insert("alice/model-a".to_owned());
     let wait = async {
-        // It sleeps only once the download is under way.
-        while ground.clock.sleepers() == 0 {
+        while ground.stalls.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
         ground.advance_ms(4 * 60 * 60 * 1000);
@@ -215,6 +214,115 @@ async fn a_source_that_stays_on_the_line_holds_nobody_for_longer_than_it_may() {
 }
 
 #[tokio::test]
+async fn whoever_was_refused_for_the_sake_of_a_copy_is_looked_at_again() {
+    let ground = Ground::open("", Some(&base())).await;
+    let original = ground.publish("alice/model-a", &tuned(1));
+    ground.shut.lock().unwrap().insert("alice/model-a".to_owned());
+    let copy = ground.publish("bob/model-b", &disguised(&tuned(1), Disguise::Relative(1e-4)));
+    let sibling = ground.publish("amy/model-a2", &disguised(&tuned(1), Disguise::Ulp(0.1)));
+    let a = ground.commit(10, 100, &original).await;
+    let b = ground.commit(20, 101, &copy).await;
+    let a2 = ground.commit(11, 102, &sibling).await;
+    ground.rest().await;
+    assert_eq!(ground.stand(b).await.0, "waiting");
+    assert_eq!(ground.evidence(a2).await["duplicate_of_submission"], json!(b));
+    ground.shut.lock().unwrap().clear();
+    ground.advance_ms(2_000);
+    ground.rest().await;
+    assert_eq!(ground.stand(b).await, ("rejected".to_owned(), "duplicate".to_owned(), 1));
+    for own in [a, a2] {
+        assert_eq!(ground.stand(own).await, ("waiting".to_owned(), String::new(), 1), "{own}");
+    }
+}
+
+#[tokio::test]
+async fn an_owner_stays_the_same_when_a_key_changes_hands() {
+    let ground = Ground::open("", Some(&base())).await;
+    let first = ground.publish("alice/model-a", &tuned(1));
+    let second = ground.publish("alice/model-a2", &disguised(&tuned(1), Disguise::Relative(1e-3)));
+    let third = ground.publish("alice/model-a3", &disguised(&tuned(1), Disguise::Relative(1e-4)));
+    let a = ground.commit_of(10, 201, 100, &first).await;
+    // The same hotkey under another coldkey, then another hotkey under that one.
+    let a2 = ground.commit_of(10, 202, 101, &second).await;
+    let a3 = ground.commit_of(12, 202, 102, &third).await;
+    ground.rest().await;
+    for own in [a, a2, a3] {
+        assert_eq!(ground.stand(own).await, ("waiting".to_owned(), String::new(), 1), "{own}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_made_of_the_base_goes_nowhere() {
+    let ground = Ground::open("", Some(&base())).await;
+    let mut renamed = tuned(1);
+    renamed.tensors = renamed.tensors.into_iter().map(|(name, tensor)| (format!("my.{name}"), tensor)).collect();
+    let a = ground.commit(10, 100, &ground.publish("alice/model-a", &renamed)).await;
+    let b = ground.commit(20, 101, &ground.publish("bob/model-b", &base())).await;
+    // Enough matrices for all memory there is, in a file of forty megabytes.
+    let bomb = ground.publish("carol/model-c", &tuned(2));
+    let folder = ground.folder("carol/model-c");
+    let header =
+        json!({"x.experts.up_proj": {"dtype": "BF16", "shape": [1_000_000, 1, 1], "data_offsets": [0, 2_000_000]}});
+    let header = header.to_string();
+    for shard in
+        ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+    {
+        fs::remove_file(folder.join(shard)).unwrap();
+    }
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; 2_000_000]].concat();
+    fs::write(folder.join("model-00001-of-00001.safetensors"), bytes).unwrap();
+    let map = json!({"metadata": {}, "weight_map": {"x.experts.up_proj": "model-00001-of-00001.safetensors"}});
+    fs::write(folder.join("model.safetensors.index.json"), map.to_string()).unwrap();
+    let c = ground.commit(30, 102, &ground::Published { digest: ground::sealed(&folder), ..bomb }).await;
+    ground.rest().await;
+    assert_eq!(ground.stand(a).await, ("rejected".to_owned(), "foreign_tensors".to_owned(), 1));
+    assert_eq!(ground.stand(b).await, ("rejected".to_owned(), "duplicate".to_owned(), 1));
+    assert_eq!(ground.stand(c).await, ("rejected".to_owned(), "fingerprint_too_large".to_owned(), 0));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_the_operators_and_lets_others_be_judged() {
+    // Room for the base and one model.
+    let ground = Ground::with_disk("", Some(&base()), 500_000).await;
+    let a = ground.commit(10, 100, &ground.publish("alice/model-a", &tuned(1))).await;
+    let b = ground.commit(20, 101, &ground.publish("bob/model-b", &tuned(2))).await;
+    for _ in 0..2 {
+        assert!(ground.step().await);
+    }
+    assert_eq!(ground.stand(a).await, ("waiting".to_owned(), String::new(), 1), "what is nearly done comes first");
+    let before = ground.clock.sleepers();
+    let wait = async {
+        while ground.clock.sleepers() == before {
+            tokio::task::yield_now().await;
+        }
+        ground.advance_ms(120_000);
+    };
+    tokio::join!(ground.step(), wait);
+    assert_eq!(ground.stand(b).await, ("retry".to_owned(), "model_room_missing".to_owned(), 0));
+}
+
+#[tokio::test]
+async fn of_what_a_hotkey_sends_the_eldest_and_the_newest_are_looked_at() {
+    let ground = Ground::open("", Some(&base())).await;
+    let mut ids = Vec::new();
+    for seed in 1..=4 {
+        let model = ground.publish(&format!("alice/model-{seed}"), &tuned(seed));
+        // The third is found late, in an older block.
+        let block = if seed == 3 { 50 } else { 100 + seed };
+        ids.push(ground.commit(10, block, &model).await);
+    }
+    let mut stands = Vec::new();
+    for id in &ids {
+        stands.push(ground.stand(*id).await.0);
+    }
+    assert_eq!(stands, ["withdrawn", "withdrawn", "queued", "queued"]);
+    ground.rest().await;
+    for id in &ids[2..] {
+        assert_eq!(ground.stand(*id).await.0, "waiting");
+    }
+}
+
+#[tokio::test]
 async fn fingerprints_are_kept_once_and_their_public_half_is_never_taken_back() {
     let ground = Ground::open("", Some(&base())).await;
     let model = ground.publish("alice/model-a", &tuned(1));
@@ -225,7 +333,7 @@ async fn fingerprints_are_kept_once_and_their_public_half_is_never_taken_back() 
     assert!(ground.data.join("cache/models").join(model.digest.to_string()).join("config.json").is_file());
     let read = |sql: &'static str| ground.pipeline.store().db().read(move |conn| text(conn, sql));
     assert_eq!(read("SELECT count(*) || '' FROM fingerprints").await.unwrap(), "2", "the model's and the base's");
-    let object: Digest = read("SELECT object FROM corpus ORDER BY seq LIMIT 1").await.unwrap().parse().unwrap();
+    let object: Digest = read("SELECT object FROM corpus ORDER BY seq DESC LIMIT 1").await.unwrap().parse().unwrap();
     let bytes = ground.pipeline.store().blobs().get(&object, 1_000_000).await.unwrap();
     let object: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(object["reference"], json!(format!("alice/model-a@sha256:{}", model.digest)));

@@ -19,7 +19,7 @@ mod repo;
 pub mod safetensors;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use cache::{ModelCache, Pinned, Reserved};
 pub use check::{Passed, Refused, Rules, Step, WEIGHTS, Why, preflight};
@@ -31,6 +31,11 @@ pub use reference::{Naming, Reference};
 pub use repo::{Repo, Trouble};
 
 use crate::fault::{Code, Fault};
+
+/// Characters of what is said about a model: it repeats what miners wrote.
+const DETAIL_CHARS_MAX: usize = 2048;
+/// Bytes of what is told for programs.
+const DETAILS_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a model is refused, with everything that a miner needs to see it for himself.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +67,14 @@ impl Rejection {
     /// A rejection with this code.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>, details: Value) -> Self {
-        Self { code, detail: detail.into(), details }
+        let mut detail: String = detail.into();
+        if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
+            detail.truncate(end);
+            detail.push('…');
+        }
+        let bytes = details.to_string().len();
+        let details = if bytes > DETAILS_BYTES_MAX { json!({ "left_out_bytes": bytes }) } else { details };
+        Self { code, detail, details }
     }
 
     /// The failure as it is recorded.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     artifact::{
         fetch::{Credentials, Http, Limits, Sources},
-        model::{FaultRecord, Folder, Options, Passed, Refused, Repo as _, Step, Trouble, Why, preflight},
+        model::{FaultRecord, Folder, Options, Passed, Refused, Repo as _, Step, Trouble, Why},
     },
     cli::{
         Context, Failure, Outcome,
@@ -123,7 +123,7 @@ pub async fn look(
         What::Path(path) => {
             Failure::unless_there(path)?;
             let repo = Folder::new(path);
-            let ended = preflight(&repo, &reach.options.rules(bytes_max), watch).await;
+            let ended = model::preview(&repo, reach.options, bytes_max, watch).await;
             Ok(Looked { uri: repo.uri(), ended })
         }
         What::Published(repo, digest) => {

@@ -19,6 +19,7 @@ pub mod verdict;
 
 pub use kernel::Dtype;
 pub use key::Key;
+pub use names::matrices_of;
 pub use print::Fingerprint;
 pub use scan::Scan;
 

@@ -44,6 +44,13 @@ pub(super) fn layout_of(name: &str, shape: &[u64]) -> Layout {
     Layout { parts: vec![name.to_owned()], members: 1, first: None, rows, cols }
 }
 
+/// How many matrices a tensor of this name and shape is cut into.
+#[must_use]
+pub fn matrices_of(name: &str, shape: &[u64]) -> u64 {
+    let layout = layout_of(name, shape);
+    layout.members.saturating_mul(layout.parts.len() as u64)
+}
+
 /// Group, number and role of one expert's tensor.
 fn expert_of(stem: &str) -> Option<(&str, u32, &str)> {
     let at = stem.find("experts.")? + "experts.".len();

@@ -131,6 +131,16 @@ impl Fingerprint {
         Ok(Self { key, slices, layer_norms, named, contents })
     }
 
+    /// How many of a base's matrices it has, by name and shape.
+    #[must_use]
+    pub fn shared_with(&self, base: &Self) -> usize {
+        let has = |slice: &&SlicePrint| {
+            let found = self.slice(&slice.family, slice.member);
+            found.is_some_and(|found| (found.rows, found.cols) == (slice.rows, slice.cols))
+        };
+        base.slices.iter().filter(has).count()
+    }
+
     /// Number of matrices.
     #[must_use]
     pub fn matrices(&self) -> usize {

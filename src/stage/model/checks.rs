@@ -39,6 +39,10 @@ impl Stage for Checks {
             Ok(named) => named,
             Err(fault) => return Outcome::Retry(fault),
         };
+        // First of all, while there is room for it: without it nobody can be judged.
+        if let Err(fault) = self.models.base().await {
+            return Outcome::Retry(fault);
+        }
         let looked = match self.models.look(repo, digest).await {
             Ok(looked) => looked,
             Err(refused) => return outcome(refused),

@@ -23,6 +23,27 @@ pub const REFERENCE_MISSING: Code = Code::new(
     "the commitment was read by a pattern without a repository",
     "give the profile's pattern a part {repo:path}, as it had when the commitment was made",
 );
+/// There is too much in it to be told apart.
+pub const FINGERPRINT_TOO_LARGE: Code = Code::new(
+    Class::Miner,
+    "fingerprint_too_large",
+    "the model has more matrices than a fingerprint keeps apart",
+    "look at the shapes: each expert of a tensor of three sides is a matrix of its own",
+);
+/// The model is not made from the base.
+pub const FOREIGN_TENSORS: Code = Code::new(
+    Class::Miner,
+    "foreign_tensors",
+    "the model does not have the tensors of the challenge's base",
+    "keep the names and shapes of the base's tensors; what is trained may change, what they are may not",
+);
+/// There is no room for the model on this machine's disk.
+pub const NO_ROOM: Code = Code::new(
+    Class::Operator,
+    "model_room_missing",
+    "a model waits for room on the disk",
+    "raise `slots.disk_mib`, or wait: models that nobody needs any more are deleted",
+);
 /// A fingerprint cannot be made or read here.
 pub const FINGERPRINT_FAILED: Code = Code::new(
     Class::Infra,
@@ -39,4 +60,13 @@ pub const BASE_UNAVAILABLE: Code = Code::new(
 );
 
 /// The codes of this room.
-pub const CODES: &[Code] = &[DUPLICATE, DERIVATIVE, REFERENCE_MISSING, FINGERPRINT_FAILED, BASE_UNAVAILABLE];
+pub const CODES: &[Code] = &[
+    FINGERPRINT_TOO_LARGE,
+    FOREIGN_TENSORS,
+    NO_ROOM,
+    DUPLICATE,
+    DERIVATIVE,
+    REFERENCE_MISSING,
+    FINGERPRINT_FAILED,
+    BASE_UNAVAILABLE,
+];

@@ -8,15 +8,13 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
 use super::{
     Models,
-    codes::{BASE_UNAVAILABLE, DERIVATIVE, DUPLICATE, FINGERPRINT_FAILED},
+    codes::{DERIVATIVE, DUPLICATE, FINGERPRINT_FAILED, FOREIGN_TENSORS},
     fetched::{named, outcome},
 };
 use crate::{
-    artifact::model::{Why, cache::key_of},
     dedup::model::{
         Fingerprint, compat,
         corpus::{self, Corpus, Entry, Verdict},
@@ -24,13 +22,16 @@ use crate::{
     },
     engine::Contestant,
     fault::Fault,
-    ids::{Digest, SubmissionId},
-    stage::{Exposed, JobResult, Outcome, Owner, Peer, Plan, Scope, Stage, Work},
+    ids::{Digest, Hotkey, SubmissionId},
+    stage::{Exposed, JobResult, Outcome, Peer, Plan, Scope, Stage, Work},
 };
 
 /// How long an elder may keep its youngers waiting, where the profile says nothing: longer than fetching a large model
 /// takes.
 const WAIT_MS: u64 = 2 * 60 * 60 * 1000;
+/// Share of the base's matrices that a model must have. Fine-tunes have all; what is folded away or left out of a file
+/// because it is tied to another is little.
+const SHARED_MIN: f64 = 0.9;
 /// The longest such wait.
 const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
@@ -103,7 +104,6 @@ impl Options {
 pub struct Duplicates {
     models: Models,
     options: Options,
-    base: OnceCell<Fingerprint>,
 }
 
 /// A peer with its fingerprint, where there is one under this key.
@@ -127,33 +127,8 @@ struct Found {
 impl Duplicates {
     /// The stage with these options, for these models.
     #[must_use]
-    pub fn new(models: Models, options: Options) -> Self {
-        Self { models, options, base: OnceCell::new() }
-    }
-
-    /// The fingerprint of the base that the profile names.
-    async fn base(&self) -> Result<Option<&Fingerprint>, Fault> {
-        let named = self.models.options.base().map_err(|why| BASE_UNAVAILABLE.because(why))?;
-        let Some(reference) = named else { return Ok(None) };
-        let digest = key_of(&reference);
-        let base = self.base.get_or_try_init(|| async {
-            if let Some(print) = self.models.parts.prints.get(digest).await? {
-                return Ok(print);
-            }
-            // The base may be called as it likes; everything else is asked of it too.
-            let mut models = self.models.clone();
-            models.options.naming = None;
-            let (repo, digest_text) = (reference.repo().to_owned(), reference.revision().to_string());
-            let made = match models.look(&repo, &digest_text).await {
-                Ok(looked) => models.print(digest, &looked).await,
-                Err(refused) => Err(refused),
-            };
-            made.map_err(|refused| match *refused.why {
-                Why::Rejected(rejection) => BASE_UNAVAILABLE.because(format!("{reference}: {}", rejection.detail)),
-                Why::Trouble(fault) => fault,
-            })
-        });
-        base.await.map(Some)
+    pub const fn new(models: Models, options: Options) -> Self {
+        Self { models, options }
     }
 
     /// Its own fingerprint; made again where it is not kept, as after a change of the key.
@@ -174,7 +149,7 @@ impl Duplicates {
                 Some(print) => known.push(Known {
                     peer: peer.clone(),
                     name: peer.submission.to_string(),
-                    owner: peer.coldkey.to_string(),
+                    owner: String::new(),
                     print,
                 }),
             }
@@ -195,29 +170,28 @@ impl Stage for Duplicates {
 
     async fn run(&self, work: &Work) -> Outcome {
         let Some(contestant) = work.contestants.first() else { return Outcome::Pass(json!(null)) };
-        let Some(owner) = work.owner.clone() else {
+        let Some(coldkey) = work.coldkey else {
             return Outcome::Retry(FINGERPRINT_FAILED.because("the submission has no owner"));
         };
-        if let Some(first) = &work.first
-            && let Some(outcome) = taken(contestant, &owner, first)
-        {
-            return outcome;
-        }
         let own = match self.own(work, contestant.artifact).await {
             Ok(own) => own,
             Err(outcome) => return outcome,
         };
-        let gathered = async { Ok::<_, Fault>((self.base().await?.cloned(), self.known(&work.peers).await?)) };
+        let gathered = async { Ok::<_, Fault>((self.models.base().await?, self.known(&work.peers).await?)) };
         let (base, (known, unknown)) = match gathered.await {
             Ok(gathered) => gathered,
             Err(fault) => return Outcome::Retry(fault),
         };
         let (options, contestant) = (self.options.clone(), contestant.clone());
         let compared = tokio::task::spawn_blocking(move || {
-            let owner = owner.coldkey.unwrap_or(owner.hotkey).to_string();
+            let mut known = known;
+            let owner = name_owners(&contestant, coldkey, &mut known);
             let model = Model { contestant: &contestant, owner: &owner, print: &own };
+            if let Some(found) = base.as_ref().and_then(|base| not_of(base, &own)) {
+                return found;
+            }
             match options.verdict {
-                Verdicts::Added => by_what_is_added(&options, &model, base.as_ref(), &known),
+                Verdicts::Added => by_what_is_added(&options, &model, base.as_deref(), &known),
                 Verdicts::Norms => by_norms(&options, &model, &known),
             }
         });
@@ -247,22 +221,44 @@ struct Model<'a> {
     print: &'a Fingerprint,
 }
 
-/// Somebody else was first to commit to this very digest: what it holds need not be looked at. Of a first one whose
-/// owner nobody knows nothing is said.
-fn taken(contestant: &Contestant, own: &Owner, first: &Owner) -> Option<Outcome> {
-    let is_elder = first.at < contestant.priority && first.hotkey != contestant.hotkey;
-    if !is_elder || first.coldkey.is_none() || first.coldkey == own.coldkey {
+/// Whose each is, by a name: all that share a hotkey or a coldkey are one owner's, also over a chain of such, because
+/// both may change hands while their owner stays. Answers the owner of the model at hand.
+fn name_owners(contestant: &Contestant, coldkey: Hotkey, known: &mut [Known]) -> String {
+    let mut owners: BTreeMap<Hotkey, Hotkey> = BTreeMap::new();
+    let pairs = known.iter().map(|one| (one.peer.hotkey, one.peer.coldkey)).chain([(contestant.hotkey, coldkey)]);
+    for (hotkey, coldkey) in pairs.collect::<Vec<_>>() {
+        let (one, other) = (root(&owners, hotkey), root(&owners, coldkey));
+        owners.insert(one.max(other), one.min(other));
+    }
+    for one in known {
+        one.owner = root(&owners, one.peer.hotkey).to_string();
+    }
+    root(&owners, contestant.hotkey).to_string()
+}
+
+/// The account that stands for all that are one owner's.
+fn root(owners: &BTreeMap<Hotkey, Hotkey>, account: Hotkey) -> Hotkey {
+    let mut account = account;
+    while let Some(next) = owners.get(&account).filter(|next| **next != account) {
+        account = *next;
+    }
+    account
+}
+
+/// A model that is the base itself, or is not made of its tensors: then nothing can be said of what it adds, and a copy
+/// would only have to rename what it copies.
+fn not_of(base: &Fingerprint, own: &Fingerprint) -> Option<Found> {
+    let refused = |fault: Fault, evidence: Value| Found { fault: Some(fault), exposed: Vec::new(), evidence };
+    if own.contents == base.contents {
+        let evidence = json!({ "reference": "base", "contents": hex::encode(own.contents) });
+        return Some(refused(DUPLICATE.because("it is the challenge's base itself"), evidence));
+    }
+    let (shared, all) = (own.shared_with(base), base.matrices());
+    if shared as f64 >= all as f64 * SHARED_MIN {
         return None;
     }
-    let detail = format!(
-        "{} committed to it in block {}, {} in block {}",
-        first.hotkey, first.at.block, contestant.hotkey, contestant.priority.block
-    );
-    let evidence = json!({
-        "reason": "same_digest", "duplicate_of": contestant.artifact, "duplicate_of_hotkey": first.hotkey,
-        "committed_at": first.at,
-    });
-    Some(Outcome::Reject(DUPLICATE.because(detail), evidence))
+    let detail = format!("{shared} of the base's {all} matrices are there by name and shape");
+    Some(refused(FOREIGN_TENSORS.because(detail), json!({ "reference": "base", "shared": shared, "of": all })))
 }
 
 /// The order of commitment as numbers, ties by account as everywhere.
@@ -277,8 +273,12 @@ fn by_what_is_added(options: &Options, model: &Model<'_>, base: Option<&Fingerpr
     let ages = ages(model.contestant, known);
     let age = |submission: &SubmissionId| ages.get(submission).copied().unwrap_or(u64::MAX);
     let middle = base.is_none().then(|| {
-        let prints: Vec<_> = known.iter().map(|one| &one.print).chain([model.print]).collect();
-        corpus::middle(&prints)
+        // One of each owner, so that nobody can move the middle by himself.
+        let mut eldest: BTreeMap<&str, &Fingerprint> = BTreeMap::from([(model.owner, model.print)]);
+        for one in known {
+            eldest.entry(&one.owner).or_insert(&one.print);
+        }
+        corpus::middle(&eldest.into_values().collect::<Vec<_>>())
     });
     let middle = middle.flatten();
     let (against, reference) = match (base, &middle) {
@@ -308,13 +308,23 @@ fn by_what_is_added(options: &Options, model: &Model<'_>, base: Option<&Fingerpr
     let mut exposed = Vec::new();
     if fault.is_none() {
         for one in known.iter().filter(|one| entry(one) > own.priority && one.owner != model.owner) {
-            let verdict =
-                corpus.judge(&Entry { id: &one.name, owner: &one.owner, priority: entry(one), print: &one.print });
-            if verdict.finding.relation == Relation::Copy && verdict.victim.as_deref() == Some(name.as_str()) {
-                let detail = format!("{:?} of {name} by {}", verdict.finding.kind, model.contestant.hotkey);
+            let younger = Entry { id: &one.name, owner: &one.owner, priority: entry(one), print: &one.print };
+            // The pair alone first: nearly all have nothing to do with each other.
+            if Corpus::new(against, [own]).judge(&younger).finding.relation == Relation::Independent {
+                continue;
+            }
+            let verdict = corpus.judge(&younger);
+            let code = match (verdict.finding.relation, options.derivatives) {
+                (Relation::Copy, _) => DUPLICATE,
+                (Relation::Derivative, Derivatives::Reject) => DERIVATIVE,
+                _ => continue,
+            };
+            if verdict.victim.as_deref() == Some(name.as_str()) {
+                let kind = word(json!(verdict.finding.kind));
+                let detail = format!("{kind} of {name} by {}", model.contestant.hotkey);
                 let mut evidence = json!({ "reference": reference, "verdict": verdict });
                 name_self(&mut evidence, model.contestant);
-                exposed.push(Exposed { submission: one.peer.submission, fault: DUPLICATE.because(detail), evidence });
+                exposed.push(Exposed { submission: one.peer.submission, fault: code.because(detail), evidence });
             }
         }
     }
@@ -397,7 +407,6 @@ fn name_self(evidence: &mut Value, elder: &Contestant) {
 
 /// The verdict in a line.
 fn told(verdict: &Verdict, victim: &Peer) -> String {
-    let word = |value: Value| value.as_str().map(ToOwned::to_owned).unwrap_or_default();
     let (relation, kind) = (word(json!(verdict.finding.relation)), word(json!(verdict.finding.kind)));
     let figures = &verdict.finding.summary;
     format!(
@@ -408,4 +417,9 @@ fn told(verdict: &Verdict, victim: &Peer) -> String {
         figures.matched * 100.0,
         verdict.finding.probability
     )
+}
+
+/// A word as it stands in evidence.
+fn word(value: Value) -> String {
+    value.as_str().map(ToOwned::to_owned).unwrap_or_default()
 }

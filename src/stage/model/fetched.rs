@@ -13,12 +13,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::info;
 
 use super::{
     Looked, Prints,
-    codes::{FINGERPRINT_FAILED, REFERENCE_MISSING},
+    codes::{BASE_UNAVAILABLE, FINGERPRINT_FAILED, NO_ROOM, REFERENCE_MISSING},
     prints::Printed,
 };
 use crate::{
@@ -35,6 +35,8 @@ use crate::{
     stage::{Outcome, Work},
 };
 
+/// How long one try may wait for room, or for another who fetches the same.
+const ROOM_WAIT: Duration = Duration::from_secs(120);
 /// Steps in which the log hears of a download.
 const TOLD_PERCENT: u64 = 5;
 
@@ -66,6 +68,7 @@ pub struct Models {
     pub bytes_max: u64,
     /// What they share with those of other challenges.
     pub parts: Parts,
+    base: Arc<OnceCell<Arc<Fingerprint>>>,
 }
 
 /// Tells a pass to stop when nobody waits for it any more.
@@ -78,12 +81,45 @@ impl Drop for StopOnDrop {
 }
 
 impl Models {
+    /// The models of a challenge, under its profile's options.
+    #[must_use]
+    pub fn new(challenge: String, options: Options, bytes_max: u64, parts: Parts) -> Self {
+        let sources = Sources::new(options.source.clone(), parts.fetch, parts.credentials.clone());
+        Self { challenge, sources, options, bytes_max, parts, base: Arc::default() }
+    }
+
     /// Looks at a model as it was committed, without fetching it.
     ///
     /// # Errors
     /// The first check that fails.
     pub async fn look(&self, repo: &str, digest: &str) -> Result<Looked, Refused> {
         super::look(&self.sources, &self.options, self.bytes_max, (repo, digest), &|_: &Step| ()).await
+    }
+
+    /// The fingerprint of the base that the profile names, if it names one.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn base(&self) -> Result<Option<Arc<Fingerprint>>, Fault> {
+        let named = self.options.base().map_err(|why| BASE_UNAVAILABLE.because(why))?;
+        let Some(reference) = named else { return Ok(None) };
+        let digest = cache::key_of(&reference);
+        let base = self.base.get_or_try_init(|| async {
+            if let Some(print) = self.parts.prints.get(digest).await? {
+                return Ok(Arc::new(print));
+            }
+            // The base may be called as it likes; everything else is asked of it too.
+            let models = Self { options: Options { naming: None, ..self.options.clone() }, ..self.clone() };
+            let made = match models.look(reference.repo(), &reference.revision().to_string()).await {
+                Ok(looked) => models.print(digest, &looked).await,
+                Err(refused) => Err(refused),
+            };
+            made.map(Arc::new).map_err(|refused| match *refused.why {
+                Why::Rejected(rejection) => BASE_UNAVAILABLE.because(format!("{reference}: {}", rejection.detail)),
+                Why::Trouble(fault) => fault,
+            })
+        });
+        base.await.cloned().map(Some)
     }
 
     /// The fingerprint of a model that passed the first look: the one that is kept, or a new one.
@@ -110,7 +146,14 @@ impl Models {
     async fn read(&self, looked: &Looked) -> Result<Fingerprint, Refused> {
         let bytes = looked.passed.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
         let failed = |error: cache::Error| trouble(error.fault());
-        match self.parts.cache.reserve(&looked.reference, bytes).await.map_err(failed)? {
+        let reserved = tokio::select! {
+            reserved = self.parts.cache.reserve(&looked.reference, bytes) => reserved.map_err(failed)?,
+            // Whoever waits here keeps others from being judged, who may be what has the room.
+            () = self.parts.prints.clock().sleep(ROOM_WAIT) => {
+                return Err(trouble(NO_ROOM.because(format!("{}: {bytes} bytes", looked.reference))));
+            }
+        };
+        match reserved {
             Reserved::Here(pinned) => {
                 let scanned = self.scan(pinned.path(), &looked.passed, false).await.map_err(trouble)?;
                 Ok(scanned.fingerprint)
@@ -184,6 +227,7 @@ fn trouble(fault: Fault) -> Refused {
 /// Whether the weight files are those that were committed to. One that is not is thrown away, so that it is fetched
 /// again.
 async fn verify(folder: &Path, files: &[Held], scanned: &Scanned, passed: &Passed) -> Result<(), Fault> {
+    let mut damaged = Vec::new();
     for file in files {
         let Some(found) = scanned.sha256.get(&file.name) else { continue };
         // Where the source binds no digest, what was fetched must at least be what was checked.
@@ -195,10 +239,13 @@ async fn verify(folder: &Path, files: &[Held], scanned: &Scanned, passed: &Passe
             let path = folder.join(&file.name);
             let removed = tokio::fs::remove_file(&path).await;
             removed.map_err(|error| codes::MODEL_UNREADABLE.because(format!("{}: {error}", path.display())))?;
-            return Err(codes::DOWNLOAD_FAILED.because(format!("`{}` is not what its digest says", file.name)));
+            damaged.push(file.name.as_str());
         }
     }
-    Ok(())
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    Err(codes::DOWNLOAD_FAILED.because(format!("not what their digests say: {}", damaged.join(", "))))
 }
 
 /// The header of a weight file on this machine; none where it is no such file.

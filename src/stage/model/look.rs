@@ -4,10 +4,17 @@
 
 use serde_json::json;
 
-use crate::artifact::{
-    fetch::{Source, Sources},
-    model::{Options, Passed, Reference, Refused, Rejection, Step, Trouble, Why, codes, preflight},
+use super::codes::FINGERPRINT_TOO_LARGE;
+use crate::{
+    artifact::{
+        fetch::{Source, Sources},
+        model::{Options, Passed, Reference, Refused, Rejection, Repo, Step, Trouble, Why, codes, preflight},
+    },
+    dedup::model::matrices_of,
 };
+
+/// Matrices of one model that a fingerprint keeps apart: four times those of the largest mixtures in use, some 200 MB.
+const MATRICES_MAX: u64 = 131_072;
 
 /// A model that passed the first look.
 pub struct Looked {
@@ -40,7 +47,7 @@ pub async fn look(
         step(&mut steps, watch, codes::REPO_NAMING.name, checked)?;
     }
     let source = sources.open(&reference).map_err(|trouble| refused(steps.clone(), unusable(&trouble)))?;
-    match preflight(&*source, &options.rules(bytes_max), watch).await {
+    match preview(&*source, options, bytes_max, watch).await {
         Ok(mut passed) => {
             passed.steps.splice(0..0, steps);
             Ok(Looked { reference, source, passed })
@@ -49,6 +56,32 @@ pub async fn look(
             refused.steps.splice(0..0, steps);
             Err(refused)
         }
+    }
+}
+
+/// Looks at a model wherever it is, without its name. `watch` hears of each check as it ends.
+///
+/// # Errors
+/// The first check that fails, with all that were made.
+pub async fn preview(
+    repo: &dyn Repo,
+    options: &Options,
+    bytes_max: u64,
+    watch: &(dyn Fn(&Step) + Sync),
+) -> Result<Passed, Refused> {
+    let mut passed = preflight(repo, &options.rules(bytes_max), watch).await?;
+    let tensors = passed.shards.values().flat_map(|header| &header.tensors);
+    let matrices = tensors.fold(0_u64, |sum, tensor| sum.saturating_add(matrices_of(&tensor.name, &tensor.shape)));
+    let checked = if matrices <= MATRICES_MAX {
+        Ok(format!("{matrices} matrices"))
+    } else {
+        let why = format!("{matrices} matrices; the limit is {MATRICES_MAX}");
+        let details = json!({ "fingerprint_dim": matrices, "max_dim": MATRICES_MAX });
+        Err(Rejection::new(FINGERPRINT_TOO_LARGE, why, details))
+    };
+    match step(&mut passed.steps, watch, FINGERPRINT_TOO_LARGE.name, checked) {
+        Ok(()) => Ok(passed),
+        Err(refused) => Err(Refused { read_bytes: passed.read_bytes, ..refused }),
     }
 }
 

@@ -14,7 +14,7 @@ pub use checks::Checks;
 pub use codes::CODES;
 pub use duplicates::{Derivatives, Duplicates, Options, Verdicts};
 pub use fetched::{Models, Parts};
-pub use look::{Looked, look};
+pub use look::{Looked, look, preview};
 pub use prints::Prints;
 
 #[cfg(test)]
