@@ -148,15 +148,17 @@ fn run_to(devnet: &Devnet, dir: &Path, args: &[&str], begins: &str) -> Child {
     let mut command = Command::new(waag(dir).get_program());
     command.current_dir(dir).env_clear().env("HOME", dir).args(devnet.flags()).args(args);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let mut said = Vec::new();
-    for line in lines {
+    let is_said = lines.any(|line| {
         said.push(line.expect("text"));
-        if said.last().is_some_and(|line| line.starts_with(begins)) {
-            return child;
-        }
+        said.last().is_some_and(|line| line.starts_with(begins))
+    });
+    if !is_said {
+        kill(child);
+        panic!("it never said `{begins}`: {said:#?}");
     }
-    panic!("it never said `{begins}`: {said:#?}");
+    child
 }
 
 fn kill(mut child: Child) {

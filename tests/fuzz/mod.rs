@@ -111,7 +111,7 @@ fn mutated(random: &mut Random, seeds: &[(String, Vec<u8>)]) -> Vec<u8> {
         bytes.truncate(BYTES_MAX);
     }
     // A header whose length does not fit its text is refused at once: most are mended, so that the text is read.
-    if bytes.first().is_some_and(|kind| kind % 3 == 0) && bytes.len() > 9 && random.next() % 8 != 0 {
+    if bytes.first().is_some_and(|kind| kind % 3 == 0) && bytes.len() > 9 && !random.next().is_multiple_of(8) {
         let text = &bytes[9..];
         let end = text.iter().rposition(|byte| *byte == b'}').map_or(text.len(), |at| at + 1) as u64;
         bytes[1..9].copy_from_slice(&end.to_le_bytes());
