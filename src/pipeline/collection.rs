@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     artifact::model::{
-        ModelCache,
+        ModelCache, Reference,
         cache::{self, Entry, Trash},
     },
     clock::UnixMs,
@@ -175,25 +175,30 @@ impl Facts {
         let mut facts: BTreeMap<Digest, Standing> = BTreeMap::new();
         let paid = paid(conn)?;
         let mut statement = conn.prepare_cached(
-            "SELECT s.id, s.status, s.updated_ms, coalesce(s.artifact, (
-               SELECT g.digest FROM sightings AS g WHERE g.challenge = s.challenge AND g.hotkey = s.hotkey
-                 AND g.field = s.field AND g.digest IS NOT NULL LIMIT 1))
-             FROM submissions AS s",
+            "SELECT s.id, s.status, s.updated_ms, coalesce(s.artifact, g.digest), g.parts
+             FROM submissions AS s LEFT JOIN first_sightings AS g
+               ON g.challenge = s.challenge AND g.hotkey = s.hotkey AND g.field = s.field",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let digest: Option<String> = row.get(3)?;
-            let Some(digest) = digest.and_then(|text| text.parse().ok()).filter(|digest| keys.contains(digest)) else {
-                continue;
-            };
+            let key = key_in(row.get(3)?, row.get(4)?).filter(|key| keys.contains(key));
+            let Some(key) = key else { continue };
             let (id, word): (i64, String) = (row.get(0)?, row.get(1)?);
             let status = Status::parse(&word).ok_or(super::Error::Foreign { what: "status", value: word })?;
-            let standing = facts.entry(digest).or_default();
+            let standing = facts.entry(key).or_default();
             standing.moved_ms = standing.moved_ms.max(row.get(2)?);
             standing.add(conn, SubmissionId(id), status, &paid)?;
         }
         Ok(Self(facts))
     }
+}
+
+/// The key under which a submission's model is kept: that of the reference as it was committed, where it is one.
+fn key_in(digest: Option<String>, parts: Option<String>) -> Option<Digest> {
+    let parts: BTreeMap<String, String> = parts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let reference = parts.get("repo").zip(parts.get("digest"));
+    let reference = reference.and_then(|(repo, digest)| Reference::new(repo, digest).ok());
+    reference.as_ref().map(cache::key_of).or_else(|| digest?.parse().ok())
 }
 
 impl Standing {

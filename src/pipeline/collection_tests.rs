@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    artifact::model::{Disk, Reference, Reserved, cache::Place, disk::Waits},
+    artifact::model::{Disk, Reserved, cache::Place, disk::Waits},
     clock::SystemClock,
     fault::Class,
     store::Options,
@@ -339,4 +339,19 @@ async fn a_commitment_names_its_model_before_anything_is_fetched() {
         )
         .await;
     assert!(world.standing("m").await.unwrap().under_way);
+
+    // A hub's commit is kept under a key of its own, which the commitment's parts tell and its digest does not.
+    let commit = "0f".repeat(32);
+    let key = cache::key_of(&Reference::new("alice/h", &commit).unwrap());
+    let parts = json!({"repo": "alice/h", "digest": commit}).to_string();
+    world.submission(2, "h", "lost").await;
+    world
+        .write(
+            "INSERT INTO sightings (challenge, hotkey, field, source, digest, parts, block, idx, seen_ms)
+             VALUES ('c', 'h2', 'f', 'plain', ?1, ?2, 1, 2, 0)",
+            move |one| one.execute([commit, parts]),
+        )
+        .await;
+    let facts = world.store.db().read(move |conn| Facts::read(conn, &BTreeSet::from([key]))).await.unwrap();
+    assert!(facts.0[&key].lost);
 }
