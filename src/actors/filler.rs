@@ -42,7 +42,7 @@ impl Filler {
                 filled = filled => filled,
             };
             wait_ms = match filled {
-                Ok(left) if left == 0 => LOOK_MS,
+                Ok(0) => LOOK_MS,
                 Ok(_left) => (wait_ms * 2).min(LOOK_MS_MAX),
                 Err(error) => {
                     warn!(error = %chain_of(&error), "gaps in what was read of the chain stay open");

@@ -59,7 +59,7 @@ impl Scene {
 
     /// What the status tells of dropped weights: mechanism, vector, and how often.
     async fn alarms(&self) -> Vec<(u8, i64, u64)> {
-        let dropped = self.pipeline.store().db().read(|conn| crate::pipeline::dropped_weights(conn)).await.unwrap();
+        let dropped = self.pipeline.store().db().read(crate::pipeline::dropped_weights).await.unwrap();
         dropped.into_iter().map(|one| (one.mechanism, one.vector, one.times)).collect()
     }
 

@@ -201,17 +201,15 @@ async fn another_runtime_than_the_likely_one_is_never_read_by_it() {
     assert_eq!(read, old, "the final block is read by its own runtime");
 
     // Kept metadata is for the code that the chain names, not for a version that it claims to be.
-    let mut script = node.chain.script();
-    script.finalized = upgraded;
-    script.next_answers.entry("state_getStorageHash").or_default().push(Ok(serde_json::json!(null)));
-    drop(script);
+    node.chain.script().finalized = upgraded;
+    node.chain.answer_once("state_getStorageHash", Ok(serde_json::json!(null)));
     node.plan(&[4, 2, 4]);
     let read = node.connect(dir.path()).await.newest_metagraph(1).await.unwrap();
     assert_eq!((read.hash, node.flown()[1].as_str()), (head, "RuntimeVersion StorageHash"));
     let wrong = Ok(serde_json::json!(format!("0x{}", "ab".repeat(32))));
     node.plan(&[4, 6]);
     let client = node.connect(dir.path()).await;
-    node.chain.script().next_answers.entry("state_getStorageHash").or_default().push(wrong);
+    node.chain.answer_once("state_getStorageHash", wrong);
     let error = client.newest_metagraph(1).await.unwrap_err();
     assert_eq!(error.code().name, "chain_answer_invalid", "{error}");
 }

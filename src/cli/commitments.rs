@@ -287,7 +287,7 @@ async fn read_again(context: &Context, configured: &Configured, client: &Client,
     let done = done.map_err(|error| error.fault())?;
     answer(context.json(), &done, || rescanned_in_words(&done));
     if let Some(fault) = done.archive.as_ref().filter(|_| !context.json()) {
-        note(&format!("{}: {}; {}", fault.code, fault.detail, fault.hint));
+        note(format!("{}: {}; {}", fault.code, fault.detail, fault.hint));
     } else if !context.json() && !done.gaps.is_empty() {
         note("a node that keeps old state (an archive endpoint) can close these gaps");
     }

@@ -394,7 +394,7 @@ fn store(world: &mut World<'_>, netuid: u16, mecid: u8, neurons: &[Neuron], outc
     state.put(Item::Incentive, key![index], &proportions(&outcome.incentive));
     for ((uid, row), neuron) in (0_u16..).zip(&outcome.bonds).zip(neurons) {
         // Only who may validate on has bonds.
-        let kept = neuron.next_permit.then(|| proportions(row)).unwrap_or_default();
+        let kept = if neuron.next_permit { proportions(row) } else { Vec::new() };
         let bonds: Vec<(u16, u16)> = (0_u16..).zip(kept).filter(|(_, bond)| *bond > 0).collect();
         let had_bonds = state.has(Item::Bonds, key![index, uid]);
         if !bonds.is_empty() || had_bonds {
