@@ -3,7 +3,7 @@
 //! Owns the transformations, each of which keeps what the model computes, exactly or nearly. Refuses to know how they
 //! are found. The bench and the tests call it.
 
-use super::{Model, Store, Tensor, from_f16, rng::Rng, to_f16};
+use super::{Model, Store, Tensor, blend, from_f16, rng::Rng, to_f16};
 
 /// A disguise, or a mixture whose right verdict is "derivative".
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,10 +62,22 @@ pub enum Disguise {
     ScalesNoise,
     /// All orders, all scales, rotated, a dummy.
     Everything,
-    /// This share of the victim, the rest of the base.
+    /// All orders, all scales, then relative noise of a thousandth.
+    EverythingNoise,
+    /// An added tensor and relative noise of this size.
+    DummyNoise(f32),
+    /// All orders, then eight-bit integers for each row and back.
+    OrdersInt8,
+    /// This share of the victim, the rest of the base; above one the victim's change is stretched.
     MergeBase(f32),
     /// This share of the victim, the rest of another model.
     MergeOther(f32),
+    /// The victim with an adapter of the copier's own, of this size over the victim's change.
+    Adapter(f32),
+    /// Each layer has a share of the victim of its own, the rest of the base.
+    Layerwise,
+    /// Every other layer is the victim's, the rest the base's.
+    HalfLayers,
 }
 
 impl Disguise {
@@ -105,16 +117,26 @@ impl Disguise {
         Self::ExpertsNoise,
         Self::ScalesNoise,
         Self::Everything,
+        Self::EverythingNoise,
+        Self::DummyNoise(3e-3),
+        Self::OrdersInt8,
         Self::MergeBase(0.9),
         Self::MergeBase(0.7),
+        Self::MergeBase(0.5),
+        Self::MergeBase(1.5),
         Self::MergeOther(0.9),
         Self::MergeOther(0.7),
+        Self::MergeOther(0.5),
+        Self::Adapter(0.1),
+        Self::Adapter(0.3),
+        Self::Layerwise,
+        Self::HalfLayers,
     ];
 
     /// Whether the right verdict is "derivative" rather than "copy".
     #[must_use]
     pub const fn is_derivative(self) -> bool {
-        matches!(self, Self::MergeBase(_) | Self::MergeOther(_))
+        matches!(self, Self::MergeBase(_) | Self::MergeOther(_) | Self::Adapter(_) | Self::Layerwise | Self::HalfLayers)
     }
 
     /// The victim in this disguise.
@@ -164,8 +186,24 @@ impl Disguise {
                 scales(&mut model, rng);
                 dummy(&mut model, 1000, rng);
             }
+            Self::EverythingNoise => {
+                orders(&mut model, rng);
+                scales(&mut model, rng);
+                relative(&mut model, 1e-3, rng);
+            }
+            Self::DummyNoise(size) => {
+                dummy(&mut model, 1000, rng);
+                relative(&mut model, size, rng);
+            }
+            Self::OrdersInt8 => {
+                orders(&mut model, rng);
+                each_row(&mut model, int8);
+            }
             Self::MergeBase(share) => merge(&mut model, base, share),
             Self::MergeOther(share) => merge(&mut model, other, share),
+            Self::Adapter(size) => blend::adapter(&mut model, base, size, rng),
+            Self::Layerwise => blend::layers(&mut model, base, |_, rng| rng.unit(), rng),
+            Self::HalfLayers => blend::layers(&mut model, base, |layer, _| if layer % 2 == 0 { 1.0 } else { 0.0 }, rng),
         }
         model.settle();
         model

@@ -2,6 +2,7 @@
 //!
 //! Owns models as lists of tensors and what copiers do to them. Refuses to judge. The bench and the tests call it.
 
+mod blend;
 pub mod disguise;
 pub mod report;
 pub mod rng;

@@ -71,7 +71,10 @@ pub fn of(
             let print = disguise.apply(victim, base, other, &mut rng).fingerprint(key)?;
             let verdict = corpus.judge(&Entry { id: "late", owner: "late", priority: LAST, print: &print });
             let expected = if disguise.is_derivative() { Relation::Derivative } else { Relation::Copy };
-            let is_named = verdict.victim.as_ref() == Some(name);
+            // Of an even mixture either is the victim.
+            let is_even = matches!(disguise, Disguise::MergeOther(share) if *share <= 0.5);
+            let is_named =
+                verdict.victim.as_ref() == Some(name) || (is_even && verdict.mixed_with.as_ref() == Some(name));
             row.total += 1;
             row.named += usize::from(is_named);
             row.right += usize::from(is_named && verdict.finding.relation == expected);

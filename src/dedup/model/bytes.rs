@@ -3,17 +3,17 @@
 //! Owns the form: little endian, a version, the key's mark, families written once. Refuses to read anything but whole
 //! fingerprints of its own version. Whoever keeps fingerprints calls it.
 //!
-//! A matrix takes 1.5 KiB (0.7 KiB in families of more than 32 experts), so a thousand tensors take some 1.5 MiB and a
+//! A matrix takes 4.5 KiB (0.7 KiB in families of more than 32 experts), so a thousand tensors take some 4.5 MiB and a
 //! model of 30 000 experts' matrices 22 MiB.
 
 use super::{
     compat::{self, LayerNorms},
     kernel::Dtype,
-    print::{BINS, Fingerprint, SAMPLES, SIDE, Shape, SlicePrint, digests},
+    print::{BINS, FOLDED_SIDE, Fingerprint, SAMPLES, SIDE, Shape, SlicePrint, digests},
 };
 
 /// First bytes of every fingerprint: the form and its version.
-const MAGIC: &[u8; 8] = b"modprnt1";
+const MAGIC: &[u8; 8] = b"modprnt2";
 /// Most matrices read: ten times those of the largest models in use.
 const MATRICES_MAX: u64 = 1 << 20;
 /// Longest name read, in bytes: far above any in use.
@@ -177,7 +177,7 @@ impl<'a> Input<'a> {
         let (rows, cols, digest) = (self.word()?, self.word()?, [self.word()?, self.word()?]);
         let energy = f64::from_bits(self.word()?);
         let numbers = self.count((SIDE * SIDE) as u64, "numbers in a sketch")?;
-        if ![0, SIDE * SIDE / 4, SIDE * SIDE].contains(&numbers) {
+        if ![0, FOLDED_SIDE * FOLDED_SIDE, SIDE * SIDE].contains(&numbers) {
             return Err(Error::Content("sketches"));
         }
         let mut sketch = Vec::with_capacity(numbers);

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::{
     aligned::Aligned,
-    evidence::{figures_at, median, summary_of},
+    evidence::{median, summary_of},
+    index::{EXACT_MAX, Index, Vectors},
+    joint::{self, Own},
     mixture,
     print::{Fingerprint, SlicePrint},
     summary::Summary,
@@ -20,12 +22,14 @@ use super::{
 pub const MIDDLE_MIN: usize = 8;
 /// Models that must share a matrix for it to be taken for the base's: two may be a victim and a copy.
 const COMMON_MIN: usize = 3;
-/// Matrices looked at when a large corpus is narrowed down.
-const COARSE_MATRICES: usize = 256;
 /// Elders that are compared in full.
 const FULL_MAX: usize = 64;
 /// What a copy may leave unexplained, over the elder's change, to be believed before a mixture is looked for.
 const CLEAR: f64 = 0.1;
+/// Elders whose own part is looked for in a model that no elder explains.
+const CANDIDATES_MAX: usize = 12;
+/// How much surer a younger candidate's own part must be found than an elder's: copies of one victim are nearly alike.
+const SURER: f64 = 0.8;
 /// Elders that are tried as parts of a mixture.
 pub(super) const MIXED_MAX: usize = 16;
 
@@ -58,6 +62,8 @@ pub struct Verdict {
     pub reordered: usize,
     /// Elders that were compared.
     pub compared: usize,
+    /// Share of what is the victim's alone among its elders in the model, where that was looked at, and its error.
+    pub own: Option<(f64, f64)>,
 }
 
 /// A model laid beside the base, with who it is.
@@ -70,6 +76,7 @@ pub(super) struct Placed<'a> {
 pub struct Corpus<'a> {
     base: &'a Fingerprint,
     placed: Vec<Placed<'a>>,
+    index: Index,
 }
 
 impl<'a> Corpus<'a> {
@@ -77,11 +84,24 @@ impl<'a> Corpus<'a> {
     /// left out.
     #[must_use]
     pub fn new(base: &'a Fingerprint, entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
+        Self::indexed(base, entries, EXACT_MAX)
+    }
+
+    /// The same with a graph of neighbours from this number of models on.
+    pub(super) fn indexed(
+        base: &'a Fingerprint,
+        entries: impl IntoIterator<Item = Entry<'a>>,
+        exact_max: usize,
+    ) -> Self {
         let is_fit = |entry: &Entry<'_>| entry.print.key == base.key && entry.print.contents != base.contents;
         let fit = entries.into_iter().filter(is_fit);
         let mut placed: Vec<_> = fit.map(|entry| Placed { entry, aligned: Aligned::of(entry.print, base) }).collect();
         placed.sort_by_key(|placed| placed.entry.priority);
-        Self { base, placed }
+        // Few models are compared in full anyway.
+        let is_few = placed.len() <= FULL_MAX;
+        let vectors = placed.iter().filter(|_| !is_few).map(|placed| Vectors::of(&placed.aligned.slices, base));
+        let index = Index::of(vectors.collect(), exact_max);
+        Self { base, placed, index }
     }
 
     /// Judges a model, in the corpus or not, against its elders of other owners.
@@ -91,7 +111,8 @@ impl<'a> Corpus<'a> {
             let elder = &placed.entry;
             elder.priority < model.priority && elder.owner != model.owner && elder.print.key == model.print.key
         };
-        let elders: Vec<&Placed<'_>> = self.placed.iter().filter(is_elder).collect();
+        let allowed: Vec<usize> = (0..self.placed.len()).filter(|at| is_elder(&&self.placed[*at])).collect();
+        let mut elders = allowed.iter().map(|at| &self.placed[*at]);
         let aligned = Aligned::of(model.print, self.base);
         let blank = Verdict {
             victim: None,
@@ -99,14 +120,16 @@ impl<'a> Corpus<'a> {
             finding: verdict::find(&Summary::default(), false),
             added: aligned.added,
             reordered: aligned.reordered,
-            compared: elders.len(),
+            compared: allowed.len(),
+            own: None,
         };
-        if let Some(elder) = elders.iter().find(|elder| elder.entry.print.contents == model.print.contents) {
+        if let Some(elder) = elders.find(|elder| elder.entry.print.contents == model.print.contents) {
             return Verdict { victim: Some(elder.entry.id.to_owned()), finding: exact(elder.entry.print), ..blank };
         }
-        let elders = self.narrowed(&aligned, elders);
+        let elders = self.narrowed(&aligned, &allowed);
         let findings: Vec<Finding> = elders.iter().map(|elder| self.compare(&aligned, &elder.aligned)).collect();
         let Some(best) = strongest(&findings) else { return blank };
+        let best = self.origin(&elders, &findings, best);
         let named = |at: usize| Some(elders[at].entry.id.to_owned());
         let is_clear = findings[best].relation == Relation::Copy && unexplained(&findings[best]) <= CLEAR;
         if is_clear {
@@ -121,34 +144,74 @@ impl<'a> Corpus<'a> {
             };
             return Verdict { victim: named(mixed.victim), mixed_with: named(mixed.other), finding, ..blank };
         }
-        let victim = if findings[best].relation == Relation::Independent { None } else { named(best) };
-        Verdict { victim, finding: findings[best], ..blank }
+        let (at, finding, own) = self.by_own_parts(&aligned, &elders, &findings, best);
+        let victim = if finding.relation == Relation::Independent { None } else { named(at) };
+        Verdict { victim, finding, own: own.map(|own| (own.share, own.error)), ..blank }
+    }
+
+    /// The finding after what is each candidate's alone was looked for in the model: it takes back what many models
+    /// have in common, and finds a further training that went far.
+    fn by_own_parts(
+        &self,
+        model: &Aligned<'_>,
+        elders: &[&Placed<'_>],
+        findings: &[Finding],
+        best: usize,
+    ) -> (usize, Finding, Option<Own>) {
+        let own =
+            |at: usize| joint::own(&model.slices, elders[at], elders, self.base, &|one, of| self.is_made_of(one, of));
+        let is_found = findings[best].relation != Relation::Independent;
+        let first = if verdict::rests_on_share(&findings[best]) { own(best) } else { None };
+        if is_found && !first.is_some_and(|own| verdict::is_foreign(&own)) {
+            return (best, findings[best], first);
+        }
+        let mut ranked: Vec<usize> = (0..elders.len()).filter(|at| verdict::may_be_built_on(&findings[*at])).collect();
+        ranked.sort_by(|a, b| findings[*b].summary.cosine.total_cmp(&findings[*a].summary.cosine));
+        let mut found: Option<(usize, Own, Finding)> = None;
+        ranked.truncate(CANDIDATES_MAX);
+        ranked.sort_unstable();
+        for at in ranked {
+            let Some(own) = own(at) else { continue };
+            let Some(finding) = verdict::built_on(&findings[at], &own) else { continue };
+            if found.is_none_or(|(_, best, _)| own.error < SURER * best.error) {
+                found = Some((at, own, finding));
+            }
+        }
+        let Some((at, own, finding)) = found else { return (best, findings[best].independent(), first) };
+        (at, finding, Some(own))
+    }
+
+    /// The eldest of whom the found elder is a copy, and whom the model is found to be made of as well: copies of one
+    /// victim are nearly alike, and which of them is nearest is luck.
+    fn origin(&self, elders: &[&Placed<'_>], findings: &[Finding], found: usize) -> usize {
+        let is_found = |at: usize| findings[at].relation != Relation::Independent;
+        if !is_found(found) {
+            return found;
+        }
+        let is_origin = |at: &usize| {
+            is_found(*at) && self.compare(&elders[found].aligned, &elders[*at].aligned).relation == Relation::Copy
+        };
+        (0..found).find(is_origin).unwrap_or(found)
+    }
+
+    /// Whether the one came later and is found to be made of the other.
+    fn is_made_of(&self, one: &Placed<'_>, other: &Placed<'_>) -> bool {
+        one.entry.priority > other.entry.priority
+            && self.compare(&one.aligned, &other.aligned).relation != Relation::Independent
     }
 
     fn compare(&self, younger: &Aligned<'_>, elder: &Aligned<'_>) -> Finding {
         verdict::find(&summary_of(younger, elder, self.base), younger.reordered > elder.reordered)
     }
 
-    /// The elders that a coarse look finds nearest, in any way; all where they are few.
-    fn narrowed<'b>(&self, model: &Aligned<'_>, elders: Vec<&'b Placed<'a>>) -> Vec<&'b Placed<'a>> {
-        if elders.len() <= FULL_MAX {
-            return elders;
+    /// The elders that are nearest in any likeness; all where they are few. The eldest come first.
+    fn narrowed(&self, model: &Aligned<'_>, allowed: &[usize]) -> Vec<&Placed<'a>> {
+        if allowed.len() <= FULL_MAX {
+            return allowed.iter().map(|at| &self.placed[*at]).collect();
         }
-        let stride = self.base.slices.len().div_ceil(COARSE_MATRICES);
-        let nearness = |elder: &Placed<'_>| {
-            let figures = figures_at(model, &elder.aligned, self.base, stride);
-            let of = |figures: &super::evidence::Figures| {
-                let free = figures.free.iter().copied().fold(figures.distance, f64::min);
-                figures.cosine.max(1.0 - free)
-            };
-            median(figures.iter().map(|(_, figures)| of(figures)).collect())
-        };
-        let mut scored: Vec<_> = elders.into_iter().map(|elder| (nearness(elder), elder)).collect();
-        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        scored.truncate(FULL_MAX);
-        let mut elders: Vec<_> = scored.into_iter().map(|(_, elder)| elder).collect();
-        elders.sort_by_key(|elder| elder.entry.priority);
-        elders
+        let mut nearest = self.index.nearest(&Vectors::of(&model.slices, self.base), allowed, FULL_MAX);
+        nearest.sort_unstable();
+        nearest.into_iter().map(|at| &self.placed[at]).collect()
     }
 }
 

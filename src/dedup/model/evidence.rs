@@ -22,7 +22,7 @@ pub const FREE: usize = 4;
 pub struct Figures {
     /// Elements.
     pub elements: u64,
-    /// Numbers in its sketch.
+    /// Numbers in its sketch that its rows and columns fill.
     pub numbers: usize,
     /// Size of the elder's change, relative to the base.
     pub change: f64,
@@ -57,9 +57,9 @@ pub struct Figures {
     pub same: bool,
 }
 
-/// Directions that normal noise fills in a sketch: the mean of tr(G)²/tr(G²) for G = SSᵀ of a 16 × 16 (8 × 8) normal
+/// Directions that normal noise fills in a sketch: the mean of tr(G)²/tr(G²) for G = SSᵀ of a 32 × 32 (8 × 8) normal
 /// matrix S, by simulation of 20 000 each (a test repeats it).
-const NOISE_DIRECTIONS: [(usize, f64); 2] = [(256, 7.84), (64, 3.95)];
+const NOISE_DIRECTIONS: [(usize, f64); 2] = [(1024, 15.80), (64, 3.95)];
 
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
@@ -74,7 +74,9 @@ pub(super) fn directions(sketch: &[f64]) -> f64 {
     let side = sketch.len().isqrt();
     let rows: Vec<&[f64]> = sketch.chunks_exact(side.max(1)).collect();
     let trace: f64 = rows.iter().map(|row| dot(row, row)).sum();
-    let square: f64 = rows.iter().flat_map(|a| rows.iter().map(|b| dot(a, b).powi(2))).sum();
+    // G is symmetric: each pair of rows counts twice.
+    let pairs = |at: usize| rows[at + 1..].iter().map(|other| 2.0 * dot(rows[at], other).powi(2)).sum::<f64>();
+    let square: f64 = (0..rows.len()).map(|at| dot(rows[at], rows[at]).powi(2) + pairs(at)).sum();
     if square > 0.0 { trace * trace / square } else { 0.0 }
 }
 
@@ -88,6 +90,12 @@ fn noise_directions(numbers: usize, rows: u64, cols: u64) -> f64 {
     mean * expected(row, row_squares, col, col_squares) / expected(even.0, even.1, even.0, even.1)
 }
 
+/// Numbers of a sketch that a matrix of these sides fills.
+fn numbers(sketch: usize, rows: u64, cols: u64) -> usize {
+    let side = sketch.isqrt();
+    side.min(rows as usize) * side.min(cols as usize)
+}
+
 /// How many of a matrix's rows (or columns) fall on each of the sketch's: their sum and their sum of squares.
 fn shares(count: u64, side: usize) -> (f64, f64) {
     let per_place = SIDE / side;
@@ -98,7 +106,7 @@ fn shares(count: u64, side: usize) -> (f64, f64) {
 
 /// E tr(G)² / E tr(G²) for G = SSᵀ and independent normal entries of variance rᵢcⱼ, from the sums and sums of squares
 /// of r and c.
-fn expected(row: f64, row_squares: f64, col: f64, col_squares: f64) -> f64 {
+pub(super) fn expected(row: f64, row_squares: f64, col: f64, col_squares: f64) -> f64 {
     let (row_two, col_two) = (row * row, col * col);
     let both = row_squares * col_squares;
     (row_two * col_two + 2.0 * both) / (row_two * col_squares + row_squares * col_two + both)
@@ -174,7 +182,7 @@ pub(super) fn matrix(x: &SlicePrint, v: &SlicePrint, b: &SlicePrint) -> Option<F
     let (touched, last_bit) = touched(x, v);
     Some(Figures {
         elements: v.rows * v.cols,
-        numbers: v.sketch.len(),
+        numbers: numbers(v.sketch.len(), v.rows, v.cols),
         change: (vv / b.energy).sqrt(),
         own: (xx / b.energy).sqrt(),
         cosine: if xx > 0.0 { vx / (vv * xx).sqrt() } else { 0.0 },
@@ -200,8 +208,8 @@ pub(super) fn figures_at(x: &Aligned<'_>, v: &Aligned<'_>, base: &Fingerprint, s
 }
 
 /// Directions that the younger's own change fills, over those of noise, in each matrix that the elder left as in the
-/// base: a copier's noise is noise there too.
-pub(super) fn beyond(x: &Aligned<'_>, v: &Aligned<'_>, base: &Fingerprint, stride: usize) -> Vec<f64> {
+/// base, with the numbers that say so: a copier's noise is noise there too.
+pub(super) fn beyond(x: &Aligned<'_>, v: &Aligned<'_>, base: &Fingerprint, stride: usize) -> Vec<(f64, usize)> {
     let spread = |at: usize, b: &SlicePrint| {
         let (x, v) = (x.slices[at]?, v.slices[at]?);
         let is_left = v.digest == b.digest && x.digest != b.digest && b.rows.min(b.cols) >= SPREAD_SIDE_MIN;
@@ -210,7 +218,8 @@ pub(super) fn beyond(x: &Aligned<'_>, v: &Aligned<'_>, base: &Fingerprint, strid
         if !is_left || size <= TRACE * TRACE * b.energy || is_disguise((size / b.energy).sqrt(), &free(x, v, b).2) {
             return None;
         }
-        Some(directions(&change) / noise_directions(change.len(), b.rows, b.cols))
+        let spread = directions(&change) / noise_directions(change.len(), b.rows, b.cols);
+        Some((spread, numbers(change.len(), b.rows, b.cols)))
     };
     base.slices.iter().enumerate().step_by(stride.max(1)).filter_map(|(at, b)| spread(at, b)).collect()
 }
@@ -259,20 +268,20 @@ mod tests {
 
     #[test]
     fn noise_in_odd_sides_fills_fewer_directions() {
-        assert!((noise_directions(256, 64, 128) - 7.84).abs() < 1e-9);
+        assert!((noise_directions(1024, 64, 128) - 15.80).abs() < 1e-9);
         let mut rng = Rng::new(2);
         let rounds = 1000;
         let mut sum = 0.0;
         for _ in 0..rounds {
-            let mut sketch = vec![0.0; 256];
+            let mut sketch = vec![0.0; 1024];
             for row in 0..24 {
                 for col in 0..40 {
-                    sketch[row % 16 * 16 + col % 16] += f64::from(rng.normal());
+                    sketch[row % 32 * 32 + col % 32] += f64::from(rng.normal());
                 }
             }
             sum += directions(&sketch);
         }
         let mean = sum / f64::from(rounds);
-        assert!((mean / noise_directions(256, 24, 40) - 1.0).abs() < 0.015, "{mean}");
+        assert!((mean / noise_directions(1024, 24, 40) - 1.0).abs() < 0.015, "{mean}");
     }
 }

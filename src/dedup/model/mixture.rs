@@ -27,6 +27,8 @@ const PARALLEL: f64 = 1e-4;
 /// Median deviation over matrices that the victim's share may have: a mixture has the same everywhere.
 const UNEVEN_MAX: f64 = 0.1;
 
+/// Numbers from which fewer matrices do: two shares that leave a thousand numbers to rounding are no luck.
+const NUMBERS_MIN: usize = 1024;
 /// Matrices looked at.
 const MATRICES_MAX: usize = 256;
 
@@ -93,6 +95,7 @@ impl Fit {
 /// Least squares over each matrix that both elders changed.
 fn fit(own: &Changes, victim: &Changes, other: &Changes, rounding: &[f64]) -> Option<Fit> {
     let (mut ones, mut twos, mut rests, mut roundings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut numbers = 0;
     for (((x, v), m), rounding) in own.iter().zip(victim).zip(other).zip(rounding) {
         let (Some(x), Some(v), Some(m)) = (x, v, m) else { continue };
         let (vv, mm, vm) = (dot(v, v), dot(m, m), dot(v, m));
@@ -104,12 +107,13 @@ fn fit(own: &Changes, victim: &Changes, other: &Changes, rounding: &[f64]) -> Op
         let (xv, xm) = (dot(x, v), dot(x, m));
         let (one, two) = ((xv * mm - xm * vm) / size, (xm * vv - xv * vm) / size);
         let rest: f64 = x.iter().zip(v).zip(m).map(|((x, v), m)| (x - one * v - two * m).powi(2)).sum();
+        numbers += v.len();
         ones.push(one);
         twos.push(two);
         rests.push((rest / vv).sqrt());
         roundings.push(rounding / vv.sqrt());
     }
-    if ones.len() < MATRICES_MIN {
+    if ones.is_empty() || (ones.len() < MATRICES_MIN && numbers < NUMBERS_MIN) {
         return None;
     }
     let shares = [median(ones.clone()), median(twos)];

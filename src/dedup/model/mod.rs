@@ -8,6 +8,8 @@ pub mod bytes;
 pub mod compat;
 pub mod corpus;
 pub mod evidence;
+mod index;
+mod joint;
 mod kernel;
 mod key;
 mod mixture;
@@ -25,5 +27,7 @@ pub use scan::Scan;
 
 #[cfg(test)]
 mod corpus_tests;
+#[cfg(test)]
+mod index_tests;
 #[cfg(test)]
 mod scan_tests;

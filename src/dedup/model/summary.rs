@@ -27,9 +27,6 @@ const STRANGE_MOVED: f64 = 0.15;
 const RESCALED_MOVED: f64 = 0.1;
 /// How many times less the kurtosis then changed.
 const RESCALED_RATIO: f64 = 5.0;
-/// Spread of the number of directions of noise's sketch, relative to its mean (16 × 16; 8 × 8 twice as much).
-const SPREAD_DEVIATION: f64 = 0.062;
-
 /// How a pair of models compares, over the matrices that the elder changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Summary {
@@ -37,6 +34,8 @@ pub struct Summary {
     pub matrices: usize,
     /// Share of them with the same content.
     pub same: f64,
+    /// Share of them that are the base's, unchanged.
+    pub left: f64,
     /// Share of them that are near as they stand.
     pub near: f64,
     /// Share of them that are near as they stand or in figures free of order and scale.
@@ -121,7 +120,7 @@ fn standard_error(values: &[f64], middle: f64) -> f64 {
 impl Summary {
     /// Sums up; `beyond` are the directions that the younger's change fills where the elder changed nothing.
     #[must_use]
-    pub fn of(figures: &[Figures], beyond: &[f64]) -> Self {
+    pub fn of(figures: &[Figures], beyond: &[(f64, usize)]) -> Self {
         if figures.is_empty() {
             return Self::default();
         }
@@ -130,8 +129,12 @@ impl Summary {
         let middle = |of: &dyn Fn(&Figures) -> f64| median(figures.iter().map(of).collect());
         let shares: Vec<f64> = figures.iter().map(|figures| figures.share).collect();
         let share = median(shares.clone());
-        let spreads: Vec<f64> =
-            figures.iter().filter_map(|figures| figures.spread).chain(beyond.iter().copied()).collect();
+        let own_spreads = figures.iter().filter_map(|figures| Some((figures.spread?, figures.numbers)));
+        let (mut spread, mut spread_numbers) = (0.0, 0.0);
+        for (value, numbers) in own_spreads.chain(beyond.iter().copied()) {
+            spread += value * numbers as f64;
+            spread_numbers += numbers as f64;
+        }
         let free_shares: Vec<f64> =
             figures.iter().filter(|figures| is_disguised(figures)).map(|figures| figures.free_share).collect();
         let free_share = median(free_shares.clone());
@@ -139,11 +142,11 @@ impl Summary {
         let last_bit: f64 = figures.iter().map(|figures| figures.touched * figures.last_bit).sum();
         let rest = middle(&|figures| figures.rest);
         let expected = 1.2533 * rest / (middle(&|figures| figures.numbers as f64) * count).sqrt();
-        let share_error = standard_error(&shares, share);
-        let spread_count = spreads.len().max(1) as f64;
+        let scatter = standard_error(&shares, share);
         Self {
             matrices: figures.len(),
             same: part(&|figures| figures.same),
+            left: part(&|figures| figures.own == 0.0),
             near: part(&|figures| figures.distance <= NEAR),
             matched: part(&|figures| figures.distance <= NEAR || is_near_free(figures)),
             disguised: part(&is_disguised),
@@ -151,8 +154,9 @@ impl Summary {
             change: middle(&|figures| figures.change),
             cosine: middle(&|figures| figures.cosine),
             share,
-            share_error,
-            unevenness: if expected > 0.0 { share_error / expected } else { 0.0 },
+            // Few matrices can agree by luck.
+            share_error: scatter.max(expected),
+            unevenness: if expected > 0.0 { scatter / expected } else { 0.0 },
             distance: middle(&|figures| figures.distance),
             rest,
             rounding: middle(&|figures| figures.rounding),
@@ -161,8 +165,9 @@ impl Summary {
             free_share_error: standard_error(&free_shares, free_share),
             touched: touched / count,
             last_bit: if touched > 0.0 { last_bit / touched } else { 1.0 },
-            spread: spreads.iter().sum::<f64>() / spread_count,
-            spread_error: if spreads.is_empty() { f64::INFINITY } else { SPREAD_DEVIATION / spread_count.sqrt() },
+            spread: if spread_numbers > 0.0 { spread / spread_numbers } else { 0.0 },
+            // The number of directions of noise's sketch deviates by one over its side, relative to its mean.
+            spread_error: spread_numbers.sqrt().recip(),
             evenness: middle(&|figures| figures.evenness),
         }
     }

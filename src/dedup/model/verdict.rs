@@ -12,7 +12,10 @@
 
 use serde::Serialize;
 
-use super::summary::{NEAR, Summary};
+use super::{
+    joint::Own,
+    summary::{NEAR, Summary},
+};
 
 /// Share of the elder's changed matrices that must be found for the victim to be named: honest pairs 0.05.
 pub const MATCHED_MIN: f64 = 0.4;
@@ -20,6 +23,13 @@ pub const MATCHED_MIN: f64 = 0.4;
 pub const PART_MIN: f64 = 0.15;
 /// Matrices needed where figures of many are put together; with fewer, luck can pass for a law.
 pub const MATRICES_MIN: usize = 3;
+/// Share of found matrices from which a model is another as a whole, and not a graft.
+const WHOLE_MIN: f64 = 0.8;
+/// Share of matrices left as the base's from which the others were grafted.
+const LEFT_MIN: f64 = 0.2;
+/// Error of the directions up to which a difference in few matrices counts as noise: noise was seen in many others too.
+/// In one matrix alone, two honest runs on rare words looked like noise.
+const FEW_SPREAD_ERROR: f64 = 0.015;
 /// Directions, relative to noise's, from which a difference is noise. Copies with noise on more than one element in
 /// ten: 0.97 and more; honest pairs with a share near one: 0.91 and less, 0.96 where only nine matrices counted.
 pub const NOISE_SPREAD: f64 = 0.97;
@@ -48,6 +58,35 @@ pub const LAST_BIT_MIN: f64 = 0.98;
 pub const TAIL_DISTANCE_MAX: f64 = 0.21;
 /// Deviation of the share from one allowed for a further training: seen 0.015; honest pairs 0.024 and more.
 pub const TAIL_SHARE_SLACK: f64 = 0.02;
+/// Elders taken out from which an own part is believed.
+const OTHERS_MIN: usize = 4;
+/// Size of the own part, over the elder's change, below which it says nothing.
+const OWN_MIN: f64 = 0.05;
+/// The same above which the others explain nothing, so that two runs on one data cannot be told from a further training.
+const OWN_ALONE: f64 = 0.9;
+/// Standard error of the own part's share up to which it is believed.
+const OWN_ERROR_MAX: f64 = 0.07;
+/// Deviation of that share from one for a further training, beside two errors: seen 0.05.
+const OWN_SLACK: f64 = 0.06;
+/// Deviation of the whole share from one for a further training: seen 0.11. Runs on the same data in the same order at
+/// other rates have nearly no part of their own, but shares of 0.8 and 1.2.
+const FURTHER_SHARE_SLACK: f64 = 0.13;
+/// The same where the others explain nothing.
+const ALONE_SLACK: f64 = 0.04;
+/// The least cosine of the whole changes for a further training.
+const FURTHER_COSINE_MIN: f64 = 0.2;
+/// Distance over the elder's change from which noise in few matrices is believed: two honest runs of equal length that
+/// are as far from each other hold a share of 0.95 at most in each other.
+const FEW_DISTANCE_MIN: f64 = 0.3;
+/// Distance up to which an adapter on few matrices is believed, and the directions up to which it is one: honest runs
+/// of one matrix 0.8 of noise's.
+const FEW_ADAPTER_DISTANCE: f64 = 0.5;
+/// The directions of an adapter.
+const ADAPTER_SPREAD: f64 = 0.5;
+/// Standard errors by which the own part in few matrices may miss one, and must differ from nothing.
+const FEW_ERRORS: [f64; 2] = [3.0, 5.0];
+/// Deviation of the own part's share from one, beside four errors, that takes a finding back.
+const FOREIGN_SLACK: f64 = 0.1;
 /// Cosine from which a mixture with the base is recognised.
 pub const MERGE_COSINE_MIN: f64 = 0.94;
 /// Share of the elder's change in a mixture with the base; above one the change was stretched.
@@ -139,6 +178,77 @@ fn is_whole(summary: &Summary) -> bool {
     (summary.share - 1.0).abs() <= slack && summary.share >= SHARE_CERTAIN * summary.share_error
 }
 
+impl Finding {
+    /// The same figures, found to mean nothing.
+    #[must_use]
+    pub const fn independent(self) -> Self {
+        Self { relation: Relation::Independent, kind: Kind::None, probability: 0.0, ..self }
+    }
+
+    /// The same figures, found to be a further training.
+    #[must_use]
+    pub const fn further(self) -> Self {
+        Self { relation: Relation::Derivative, kind: Kind::TrainedFurther, probability: 0.9, ..self }
+    }
+}
+
+/// Whether a finding rests on the share of the whole change, which runs on the same data have in each other too.
+pub(super) fn rests_on_share(finding: &Finding) -> bool {
+    finding.summary.matched < MATCHED_MIN
+        && matches!(finding.kind, Kind::EvenNoise | Kind::RelativeNoise | Kind::LastBit | Kind::TrainedFurther)
+}
+
+/// Whether the elder's own part is missing.
+pub(super) fn is_foreign(own: &Own) -> bool {
+    own.others >= OTHERS_MIN
+        && own.size >= OWN_MIN
+        && (own.share - 1.0).abs() > FOREIGN_SLACK + SHARE_ERRORS * own.error
+}
+
+/// Whether it is worth looking for the elder's own part.
+pub(super) fn may_be_built_on(finding: &Finding) -> bool {
+    let summary = &finding.summary;
+    summary.cosine >= FURTHER_COSINE_MIN
+        && ((summary.share - 1.0).abs() <= FURTHER_SHARE_SLACK || (1..MATRICES_MIN).contains(&summary.matrices))
+}
+
+/// Whether the model has the elder's own part in a share of one.
+fn is_built_on(finding: &Finding, own: &Own) -> bool {
+    let slack = if own.size >= OWN_ALONE { ALONE_SLACK } else { OWN_SLACK };
+    own.others >= OTHERS_MIN
+        && own.size >= OWN_MIN
+        && own.error <= OWN_ERROR_MAX
+        && (own.share - 1.0).abs() <= slack + 2.0 * own.error
+        && (finding.summary.share - 1.0).abs() <= FURTHER_SHARE_SLACK
+        && finding.summary.matrices >= MATRICES_MIN
+        && finding.summary.cosine >= FURTHER_COSINE_MIN
+}
+
+/// What a model is that holds the elder's own part, if anything.
+pub(super) fn built_on(finding: &Finding, own: &Own) -> Option<Finding> {
+    if is_built_on(finding, own) { Some(finding.further()) } else { built_on_few(finding, own) }
+}
+
+/// What a model is that holds the own part of an elder who changed too few matrices for a law, if anything.
+fn built_on_few(finding: &Finding, own: &Own) -> Option<Finding> {
+    let summary = &finding.summary;
+    let [near, far] = FEW_ERRORS;
+    let is_own = own.others >= OTHERS_MIN
+        && own.size >= OWN_MIN
+        && (own.share - 1.0).abs() <= FOREIGN_SLACK + near * own.error
+        && own.share >= far * own.error
+        && (summary.share - 1.0).abs() <= near * summary.share_error.max(SHARE_SLACK)
+        && summary.spread_error.is_finite();
+    if summary.matrices == 0 || summary.matrices >= MATRICES_MIN || !is_own {
+        return None;
+    }
+    if (FEW_DISTANCE_MIN..=NOISE_DISTANCE_MAX).contains(&summary.distance) && is_noise(summary) {
+        return Some(Finding { relation: Relation::Copy, kind: noise_kind(summary), probability: 0.9, ..*finding });
+    }
+    let is_adapter = summary.spread <= ADAPTER_SPREAD && summary.distance <= FEW_ADAPTER_DISTANCE;
+    is_adapter.then(|| finding.further())
+}
+
 /// Judges a pair by its figures; `reordered` says whether experts stood in another order.
 #[must_use]
 pub fn find(summary: &Summary, reordered: bool) -> Finding {
@@ -185,6 +295,10 @@ fn near(summary: &Summary, reordered: bool) -> Finding {
     let is_trained = summary.spread_error.is_finite()
         && summary.spread < NEAR_NOISE_SPREAD
         && (summary.touched == 0.0 || summary.last_bit < LAST_BIT_MIN);
+    let is_graft = summary.left >= LEFT_MIN || (summary.matched < WHOLE_MIN && !is_noise(summary));
+    if !is_hidden && summary.same >= 0.5 * summary.matched && is_graft {
+        return finding(Relation::Derivative, Kind::Grafted, 0.95);
+    }
     if summary.same >= 0.5 * summary.matched {
         return if is_hidden {
             finding(Relation::Copy, disguise_kind(summary, reordered), 0.999)
@@ -205,7 +319,9 @@ fn near(summary: &Summary, reordered: bool) -> Finding {
 
 /// Noise larger than what makes matrices near.
 fn is_noisy_copy(summary: &Summary) -> bool {
-    summary.matrices >= MATRICES_MIN
+    let is_known = summary.matrices >= MATRICES_MIN
+        || (summary.spread_error <= FEW_SPREAD_ERROR && summary.spread >= NOISE_SPREAD);
+    is_known
         && summary.distance <= NOISE_DISTANCE_MAX
         && is_whole(summary)
         && (summary.unevenness <= UNEVENNESS_MAX || summary.share_error <= SHARE_SLACK / 4.0)
