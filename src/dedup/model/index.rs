@@ -9,6 +9,7 @@
 use hnsw_rs::prelude::{DistL2, Hnsw};
 
 use super::{
+    aligned::Aligned,
     key::word_at,
     print::{Fingerprint, SlicePrint},
 };
@@ -67,6 +68,23 @@ impl Vectors {
     fn likeness(&self, other: &Self) -> f32 {
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
         self.0.iter().zip(&other.0).map(|(a, b)| dot(a, b)).fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+/// How a model looks from afar: enough to tell which others are worth a comparison.
+pub struct Likeness(Vectors);
+
+impl Likeness {
+    /// Of a model beside its base.
+    #[must_use]
+    pub fn of(model: &Fingerprint, base: &Fingerprint) -> Self {
+        Self(Vectors::of(&Aligned::of(model, base).slices, base))
+    }
+
+    /// How near another is, at most 1: the largest cosine in any likeness.
+    #[must_use]
+    pub fn to(&self, other: &Self) -> f32 {
+        self.0.likeness(&other.0)
     }
 }
 

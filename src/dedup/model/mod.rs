@@ -19,6 +19,7 @@ pub mod scan;
 pub mod summary;
 pub mod verdict;
 
+pub use index::Likeness;
 pub use kernel::Dtype;
 pub use key::Key;
 pub use names::matrices_of;

@@ -3,7 +3,7 @@
 //! Owns which models are held against one another and what becomes of a verdict. Refuses to compare: `dedup` does. The
 //! catalogue makes it; the pipeline gives it the peers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::{
     Models,
     codes::{DERIVATIVE, DUPLICATE, FINGERPRINT_FAILED, FOREIGN_TENSORS},
     fetched::{named, outcome},
+    neighbours::Neighbours,
 };
 use crate::{
     dedup::model::{
@@ -104,6 +105,7 @@ impl Options {
 pub struct Duplicates {
     models: Models,
     options: Options,
+    neighbours: Neighbours,
 }
 
 /// A peer with its fingerprint, where there is one under this key.
@@ -127,8 +129,8 @@ struct Found {
 impl Duplicates {
     /// The stage with these options, for these models.
     #[must_use]
-    pub const fn new(models: Models, options: Options) -> Self {
-        Self { models, options }
+    pub fn new(models: Models, options: Options) -> Self {
+        Self { models, options, neighbours: Neighbours::default() }
     }
 
     /// Its own fingerprint; made again where it is not kept, as after a change of the key.
@@ -141,8 +143,29 @@ impl Duplicates {
         self.models.print(artifact, &looked).await.map_err(outcome)
     }
 
-    async fn known(&self, peers: &[Peer]) -> Result<(Vec<Known>, usize), Fault> {
+    /// The peers with their fingerprints: all, or those that may have anything to do with the model where all would not
+    /// fit into memory. Answers how many have no fingerprint under this key, too.
+    async fn known(
+        &self,
+        peers: &[Peer],
+        own: &Arc<Fingerprint>,
+        base: Option<&Arc<Fingerprint>>,
+        most: usize,
+    ) -> Result<(Vec<Known>, usize), Fault> {
         let (mut known, mut unknown) = (Vec::new(), 0);
+        let nearest;
+        let mut peers = peers;
+        if peers.len() > most {
+            match base {
+                Some(base) => {
+                    let prints = &self.models.parts.prints;
+                    (nearest, unknown) = self.neighbours.nearest(prints, peers, own, base, most).await?;
+                    peers = &nearest;
+                }
+                // Without a base there is nothing to be near in: the eldest, whom most would copy.
+                None => peers = &peers[..most],
+            }
+        }
         for peer in peers {
             match self.models.parts.prints.get(peer.artifact).await? {
                 None => unknown += 1,
@@ -177,7 +200,12 @@ impl Stage for Duplicates {
             Ok(own) => own,
             Err(outcome) => return outcome,
         };
-        let gathered = async { Ok::<_, Fault>((self.models.base().await?, self.known(&work.peers).await?)) };
+        let own = Arc::new(own);
+        let gathered = async {
+            let base = self.models.base().await?;
+            let known = self.known(&work.peers, &own, base.as_ref(), Neighbours::room(&own)).await?;
+            Ok::<_, Fault>((base, known))
+        };
         let (base, (known, unknown)) = match gathered.await {
             Ok(gathered) => gathered,
             Err(fault) => return Outcome::Retry(fault),

@@ -8,6 +8,7 @@ mod codes;
 mod duplicates;
 mod fetched;
 mod look;
+mod neighbours;
 mod prints;
 
 pub use checks::Checks;
