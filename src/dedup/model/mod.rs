@@ -22,7 +22,7 @@ pub mod verdict;
 pub use index::Likeness;
 pub use kernel::Dtype;
 pub use key::Key;
-pub use names::matrices_of;
+pub use names::{matrices_of, twice};
 pub use print::Fingerprint;
 pub use scan::Scan;
 

@@ -3,6 +3,8 @@
 //! Owns the cut of a tensor into matrices, so that one tensor for each expert and one for all experts give the same
 //! ones. Refuses to know values. `scan` calls it before the first byte of a tensor.
 
+use std::collections::BTreeSet;
+
 /// How a tensor is cut into matrices, in the order in which their bytes come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -51,6 +53,24 @@ pub fn matrices_of(name: &str, shape: &[u64]) -> u64 {
     layout.members.saturating_mul(layout.parts.len() as u64)
 }
 
+/// A matrix that two tensors would both be, if there is one: whichever is read later would hide the other.
+#[must_use]
+pub fn twice<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    for (name, shape) in tensors {
+        let layout = layout_of(name, shape);
+        let first = u64::from(layout.first.unwrap_or(0));
+        for family in layout.parts {
+            for member in first..first.saturating_add(layout.members) {
+                if !seen.insert((family.clone(), layout.first.is_some(), member)) {
+                    return Some(name.to_owned());
+                }
+            }
+        }
+    }
+    None
+}
+
 /// Group, number and role of one expert's tensor.
 fn expert_of(stem: &str) -> Option<(&str, u32, &str)> {
     let at = stem.find("experts.")? + "experts.".len();
@@ -92,6 +112,20 @@ mod tests {
         let down = layout_of("model.layers.3.mlp.experts.down_proj", &[8, 32, 32]);
         assert_eq!(down.parts, ["model.layers.3.mlp.experts.*.down"]);
         assert_eq!(group_of(&down.parts[0]), Some("model.layers.3.mlp."));
+    }
+
+    #[test]
+    fn no_two_tensors_are_one_matrix_unseen() {
+        let (split, other): (&[u64], &[u64]) = (&[8, 4], &[8, 4]);
+        let name = |at: usize| format!("m.experts.{at}.up_proj.weight");
+        let (first, second) = (name(0), name(1));
+        let honest = [(first.as_str(), split), (second.as_str(), other), ("m.norm.weight", &[4])];
+        assert_eq!(twice(honest), None);
+        let hidden = "m.experts.0.up.weight";
+        assert_eq!(twice(honest.into_iter().chain([(hidden, split)])), Some(hidden.to_owned()));
+        let fused: &[u64] = &[2, 16, 4];
+        let packed = "m.experts.gate_up_proj";
+        assert_eq!(twice(honest.into_iter().chain([(packed, fused)])), Some(packed.to_owned()));
     }
 
     #[test]

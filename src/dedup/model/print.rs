@@ -144,6 +144,14 @@ impl Fingerprint {
         base.slices.iter().filter(has).count()
     }
 
+    /// Bytes that it takes in memory, nearly.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let slices =
+            self.slices.iter().map(|slice| size_of::<SlicePrint>() + slice.sketch.len() * 4 + slice.family.len());
+        slices.sum::<usize>() + self.layer_norms.layer_keys.len() * 256
+    }
+
     /// Number of matrices.
     #[must_use]
     pub fn matrices(&self) -> usize {

@@ -4,13 +4,13 @@
 
 use serde_json::json;
 
-use super::codes::FINGERPRINT_TOO_LARGE;
+use super::codes::{FINGERPRINT_TOO_LARGE, FOREIGN_TENSORS};
 use crate::{
     artifact::{
         fetch::{Source, Sources},
         model::{Options, Passed, Reference, Refused, Rejection, Repo, Step, Trouble, Why, codes, preflight},
     },
-    dedup::model::matrices_of,
+    dedup::model::{matrices_of, twice},
 };
 
 /// Matrices of one model that a fingerprint keeps apart: four times those of the largest mixtures in use, some 200 MB.
@@ -79,10 +79,17 @@ pub async fn preview(
         let details = json!({ "fingerprint_dim": matrices, "max_dim": MATRICES_MAX });
         Err(Rejection::new(FINGERPRINT_TOO_LARGE, why, details))
     };
-    match step(&mut passed.steps, watch, FINGERPRINT_TOO_LARGE.name, checked) {
-        Ok(()) => Ok(passed),
-        Err(refused) => Err(Refused { read_bytes: passed.read_bytes, ..refused }),
-    }
+    step(&mut passed.steps, watch, FINGERPRINT_TOO_LARGE.name, checked)
+        .and_then(|()| {
+            let tensors = passed.shards.values().flat_map(|header| &header.tensors);
+            let hidden = twice(tensors.map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())));
+            let Some(name) = hidden else { return Ok(()) };
+            let why = format!("`{name}` is a matrix that another tensor is already");
+            let rejection = Rejection::new(FOREIGN_TENSORS, why, json!({ "tensor": name }));
+            step(&mut passed.steps, watch, FOREIGN_TENSORS.name, Err(rejection))
+        })
+        .map_err(|refused| Refused { read_bytes: passed.read_bytes, ..refused })?;
+    Ok(passed)
 }
 
 fn step(

@@ -18,8 +18,6 @@ use crate::{
 
 /// Bytes of the fingerprints that one comparison holds in memory.
 const PRINTS_BYTES: usize = 1024 * 1024 * 1024;
-/// Bytes of a fingerprint for each matrix, on the large side: a sketch, samples, names.
-const MATRIX_BYTES: usize = 2048;
 /// The fewest peers that are looked at in full, however large their fingerprints are.
 const PEERS_MIN: usize = 8;
 
@@ -33,7 +31,7 @@ impl Neighbours {
     /// How many fingerprints of this size are held at once.
     #[must_use]
     pub fn room(own: &Fingerprint) -> usize {
-        (PRINTS_BYTES / own.matrices().max(1).saturating_mul(MATRIX_BYTES)).max(PEERS_MIN)
+        (PRINTS_BYTES / own.held_bytes().max(1)).max(PEERS_MIN)
     }
 
     /// The peers nearest to a model in what they add to the base, at most so many; and how many have no fingerprint.
