@@ -36,6 +36,8 @@ dtypes = ["F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 required_any = ["*.safetensors"]
 [intake]
 door = "commitment"
+source = "plain"
+pattern = "v1|{repo:path}|{digest:sha256}"
 [ranking]
 rule = "king"
 """
